@@ -1,0 +1,59 @@
+# What a person does with this checkout. `make` alone says what there is.
+
+GO       ?= go
+BIN      := bin
+PROGRAMS := cordon-resolver cordon-auditor cordon-authority cordon-oversight cordon-stoppage cordon-demo
+DATA     ?= demo-data
+FUZZTIME ?= 5s
+TOOL     := $(GO) tool -modfile=tools/go.mod
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race lint fmt vuln fuzz bench go deps-test clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+go:
+	@command -v $(GO) >/dev/null 2>&1 || { \
+	  echo "cordon needs Go 1.26 or newer, and there is no 'go' on the PATH."; \
+	  echo "Get it from https://go.dev/dl/ (unpack to /usr/local and add /usr/local/go/bin to PATH),"; \
+	  echo "or, on Debian or Ubuntu: apt-get install golang-1.26 (see 'apt-cache search golang-1')."; \
+	  exit 1; }
+
+build: go ## the six programs, into bin/
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+
+demo: build ## everything at once on loopback, with lines to paste; DATA=DIR keeps it elsewhere
+	$(BIN)/cordon-demo --data $(DATA) $(DEMOFLAGS)
+
+test: go deps-test build ## unit, race, scenarios, end to end with the real programs (under 10 minutes)
+	$(GO) vet ./...
+	$(GO) test -race -timeout 9m ./...
+
+race: test ## the same: the tests always run under the race detector
+
+lint: go ## formatting and staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
+	$(TOOL) staticcheck ./...
+
+fmt: go ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+vuln: go ## known vulnerabilities in what is used (needs the database's host)
+	$(TOOL) govulncheck ./...
+
+fuzz: go ## each fuzz target for FUZZTIME
+	@sh test/fuzz.sh $(FUZZTIME)
+
+bench: go ## all benchmarks, with allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# What the tests need besides Go: NSD as the authoritative servers of the
+# laboratory and dig as the client.
+DEPS_TEST := nsd bind9-dnsutils
+deps-test:
+	@sh test/deps.sh $(DEPS_TEST)
+
+clean: ## remove what was built
+	rm -rf $(BIN)
