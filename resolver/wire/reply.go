@@ -1,0 +1,175 @@
+package wire
+
+import (
+	"encoding/binary"
+
+	"github.com/miekg/dns"
+)
+
+// EDE is an extended DNS error (RFC 8914). Text is UTF-8, may be empty, and is
+// sent whole or not at all, so that an address or JSON in it is never cut.
+type EDE struct {
+	Code uint16
+	Text string
+}
+
+const (
+	optLen = 11 // an OPT record without options
+	edeLen = 6  // an EDE option without text: code, length, INFO-CODE
+)
+
+// AppendError appends a reply without records: header, the question in the
+// client's case, OPT if the client sent one. With rcode 0 it is an empty answer.
+// rcode may be an extended one.
+func AppendError(dst []byte, q *Query, rcode int, limit int, edes ...EDE) []byte {
+	var b Builder
+	b.Start(dst, q, limit)
+	return b.Finish(rcode, false, edes...)
+}
+
+// Builder writes one reply: Start, then Answer and Authority in this order,
+// then Finish. Its zero value is ready and it may be reused.
+//
+// What does not fit in the limit makes the reply a truncated one: TC is set and
+// all records are left out, since a client has to ask again by TCP anyway and
+// must not use them (RFC 2181 §9). OPT is always kept.
+type Builder struct {
+	q         *Query
+	buf       []byte
+	start     int // where the reply begins in buf
+	limit     int
+	answers   uint16
+	authority uint16
+	truncated bool
+}
+
+// Start begins a reply to q behind dst, of at most limit bytes (Query.Limit).
+func (b *Builder) Start(dst []byte, q *Query, limit int) {
+	*b = Builder{q: q, start: len(dst), limit: limit}
+	var header [headerLen]byte
+	b.buf = append(dst, header[:]...)
+	b.buf = append(b.buf, q.question()...)
+}
+
+// Answer adds a record to the answer section. Its owner is the question name
+// from offset owner of Query.Name on: 0 for the whole name. rdata is copied as
+// it is, so names in it must not be compressed. ttl is in seconds.
+func (b *Builder) Answer(owner int, typ uint16, ttl uint32, rdata []byte) {
+	if b.record(owner, typ, ttl, rdata) {
+		b.answers++
+	}
+}
+
+// Authority adds a record to the authority section; as Answer.
+func (b *Builder) Authority(owner int, typ uint16, ttl uint32, rdata []byte) {
+	if b.record(owner, typ, ttl, rdata) {
+		b.authority++
+	}
+}
+
+// Room is how many bytes EDE options can still take, each 6 and its text; 0 if
+// the client has no EDNS. Ask it after the last record.
+func (b *Builder) Room() int {
+	if !b.q.EDNS {
+		return 0
+	}
+	return max(0, b.limit-optLen-(len(b.buf)-b.start))
+}
+
+// Finish completes the reply and returns dst with it. secure says that all of
+// it was validated; AD is set only for a client that can tell (RFC 6840 §5.8).
+// edes go in as far as there is room: first a text is left out, then its code.
+func (b *Builder) Finish(rcode int, secure bool, edes ...EDE) []byte {
+	b.buf = appendOPT(b.buf, b.q, rcode, b.start+b.limit, edes)
+	putHeader(b.buf[b.start:], b.q, rcode, secure, b.truncated)
+	header := b.buf[b.start : b.start+headerLen]
+	binary.BigEndian.PutUint16(header[6:], b.answers)
+	binary.BigEndian.PutUint16(header[8:], b.authority)
+	return b.buf
+}
+
+func (b *Builder) record(owner int, typ uint16, ttl uint32, rdata []byte) bool {
+	const most = 2 + 10 // a pointer for the owner, and the fixed part
+	opt := 0
+	if b.q.EDNS {
+		opt = optLen
+	}
+	if b.truncated || len(b.buf)-b.start+most+len(rdata)+opt > b.limit {
+		b.truncated = true
+		b.buf = b.buf[:b.start+headerLen+len(b.q.question())]
+		b.answers, b.authority = 0, 0
+		return false
+	}
+	if owner >= b.q.nameLen-1 {
+		b.buf = append(b.buf, 0) // the root: a pointer would be longer
+	} else {
+		b.buf = binary.BigEndian.AppendUint16(b.buf, 0xc000|uint16(headerLen+owner))
+	}
+	b.buf = binary.BigEndian.AppendUint16(b.buf, typ)
+	b.buf = binary.BigEndian.AppendUint16(b.buf, b.q.Class)
+	b.buf = binary.BigEndian.AppendUint32(b.buf, ttl)
+	b.buf = binary.BigEndian.AppendUint16(b.buf, uint16(len(rdata)))
+	b.buf = append(b.buf, rdata...)
+	return true
+}
+
+// putHeader writes ID, flags, and the counts of question and additional
+// section, and leaves the other two counts alone.
+func putHeader(reply []byte, q *Query, rcode int, secure, truncated bool) {
+	flags := uint16(flagQR|flagRA) | uint16(q.Opcode)<<11
+	if rcode > 0xf && !q.EDNS {
+		rcode = dns.RcodeServerFailure // its upper bits have no place
+	}
+	flags |= uint16(rcode) & 0xf
+	if truncated {
+		flags |= flagTC
+	}
+	if q.RD {
+		flags |= flagRD
+	}
+	if q.CD {
+		flags |= flagCD
+	}
+	if secure && (q.DO || q.AD) {
+		flags |= flagAD
+	}
+	binary.BigEndian.PutUint16(reply, q.ID)
+	binary.BigEndian.PutUint16(reply[2:], flags)
+	reply[5], reply[11] = 0, 0
+	if q.questionEnd != 0 {
+		reply[5] = 1
+	}
+	if q.EDNS {
+		reply[11] = 1
+	}
+}
+
+// appendOPT appends our OPT record if the client sent one (RFC 6891 §6.1.1),
+// with DO repeated (RFC 3225 §3). end is the length of buf that is not to be
+// exceeded.
+func appendOPT(buf []byte, q *Query, rcode, end int, edes []EDE) []byte {
+	if !q.EDNS {
+		return buf
+	}
+	var do byte
+	if q.DO {
+		do = 0x80
+	}
+	buf = append(buf, 0, 0, byte(dns.TypeOPT), MaxUDP>>8, MaxUDP&0xff, byte(rcode>>4), 0, do, 0, 0, 0)
+	start := len(buf)
+	for _, e := range edes {
+		text := e.Text
+		if len(buf)+edeLen+len(text) > end {
+			text = ""
+		}
+		if len(buf)+edeLen > end {
+			break
+		}
+		buf = binary.BigEndian.AppendUint16(buf, dns.EDNS0EDE)
+		buf = binary.BigEndian.AppendUint16(buf, uint16(2+len(text)))
+		buf = binary.BigEndian.AppendUint16(buf, e.Code)
+		buf = append(buf, text...)
+	}
+	binary.BigEndian.PutUint16(buf[start-2:], uint16(len(buf)-start))
+	return buf
+}
