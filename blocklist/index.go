@@ -6,8 +6,8 @@ type Index struct{}
 
 // NewIndex indexes the entries of a list. An entry's number is its position in
 // entries.
-func NewIndex(entries []Entry) (*Index, error) { panic("not built") }
+func NewIndex(entries []Entry) (*Index, error) { return nil, nil }
 
 // Lookup finds the most specific entry that covers name, which is in
 // uncompressed wire form and lower case. It does not allocate.
-func (x *Index) Lookup(name []byte) (entry uint32, ok bool) { panic("not built") }
+func (x *Index) Lookup(name []byte) (entry uint32, ok bool) { return 0, false }
