@@ -3,6 +3,13 @@
 // auditor reads. A decision is written (write(2)) before its answer leaves.
 //
 // No record holds anything about who asked.
+//
+// A segment is a file named by the number of its first record
+// ("00000000000000000001.blog"): a header of 24 bytes, then records, each with
+// its length and a CRC32C in front. The formats stand in segment.go and
+// codec.go. Closed segments and everything before the last second are durable
+// against power failure; what [Journal.Append] returned nil for is durable
+// against kill -9.
 package blocklog
 
 import "encoding/json"
@@ -18,6 +25,23 @@ const (
 	DoQ
 )
 
+// String is the word that JSON lines and audit leaves use.
+func (t Transport) String() string {
+	switch t {
+	case UDP:
+		return "udp"
+	case TCP:
+		return "tcp"
+	case DoT:
+		return "dot"
+	case DoH:
+		return "doh"
+	case DoQ:
+		return "doq"
+	}
+	return "unknown"
+}
+
 // Action is what the policy did with a question.
 type Action uint8
 
@@ -30,23 +54,36 @@ const (
 	Explained
 )
 
+// String is the word that JSON lines and audit leaves use.
+func (a Action) String() string {
+	switch a {
+	case StopPage:
+		return "stop-page"
+	case NoData:
+		return "nodata"
+	case Explained:
+		return "explained"
+	}
+	return "unknown"
+}
+
 // Match names an entry of a list that covered the question or a target of its
 // answer.
 type Match struct {
-	List   string `json:"list"`   // name of the list in the resolver's configuration
+	List   string `json:"list"`   // name of the list in the resolver's configuration; 1 to 255 bytes
 	Serial uint64 `json:"serial"` // serial of the list in force
-	Entry  string `json:"entry"`  // Entry.ID
+	Entry  string `json:"entry"`  // Entry.ID; 1 to 255 bytes
 }
 
 // Decision is a block decision. The first match is the one that was enforced;
 // the others are the entries of other lists that covered the name as well.
 type Decision struct {
-	Matches   []Match
-	Name      []byte // question name: wire form, lower case, uncompressed
-	Type      uint16 // question type
+	Matches   []Match // 1 to MaxMatches
+	Name      []byte  // question name: wire form, lower case, uncompressed
+	Type      uint16  // question type
 	Transport Transport
 	Action    Action
-	Count     uint32 // equal decisions of one batch merged into this record; at least 1
+	Count     uint32 // equal decisions of one batch merged into this record; at least 1 (0 is written as 1)
 }
 
 // Record is a decision or an event with its place in the sequence. Exactly one
@@ -62,6 +99,14 @@ type Record struct {
 // "list.refused", "guard.held", "guard.released", "override", "exemption",
 // "started", "stopped", "gap".
 type Event struct {
-	Kind string          `json:"type"`
-	Data json.RawMessage `json:"data"` // canonical JSON object
+	Kind string          `json:"type"` // lower-case letters, digits, "." and "-"; 1 to 64 bytes
+	Data json.RawMessage `json:"data"` // canonical JSON object, at most MaxEventData bytes
 }
+
+const (
+	// MaxMatches bounds the lists that one decision can name.
+	MaxMatches = 32
+	// MaxEventData bounds an event's data, in bytes, so that the event fits
+	// into one leaf of the audit log (65,535 bytes).
+	MaxEventData = 60000
+)
