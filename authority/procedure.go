@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"cordon/blocklist"
 	"cordon/configs"
 )
 
@@ -88,9 +89,9 @@ const Blocking = "blocking"
 
 // Proposals says what a proposal has to carry.
 type Proposals struct {
-	Scope   string `yaml:"scope"`   // "host" or "domain", where the officer gives none
-	Request Demand `yaml:"request"` // the removal request to publisher or host
-	EndDate Demand `yaml:"end_date"`
+	Scope   blocklist.Scope `yaml:"scope"`   // where the officer gives none
+	Request Demand          `yaml:"request"` // the removal request to publisher or host
+	EndDate Demand          `yaml:"end_date"`
 }
 
 // Demand says whether a part of a proposal has to be there.
@@ -348,8 +349,8 @@ func (v *validator) categories() {
 	for i, c := range v.p.Categories {
 		at := fmt.Sprintf("$.categories[%d]", i)
 		v.text(at+".title", c.Title)
-		if c.LegalBasis == "" {
-			v.bad(at+".legal_basis", "is missing: name the articles")
+		if err := freeText("the text", c.LegalBasis); err != nil {
+			v.bad(at+".legal_basis", "%v: name the articles", err)
 		}
 		if len(c.Measures) == 0 {
 			v.bad(at+".measures", "is missing: name what the law allows, as in [removal, blocking]")
@@ -365,8 +366,8 @@ func (v *validator) categories() {
 
 func (v *validator) proposals() {
 	p := v.p
-	if p.Proposals.Scope != "host" && p.Proposals.Scope != "domain" {
-		v.bad("$.proposals.scope", "is %q: write host or domain", p.Proposals.Scope)
+	if p.Proposals.Scope == 0 {
+		v.bad("$.proposals.scope", "is missing: write host (the name alone) or domain (everything below it too)")
 	}
 	for path, d := range map[string]Demand{"$.proposals.request": p.Proposals.Request, "$.proposals.end_date": p.Proposals.EndDate} {
 		if d != Required && d != Optional && d != Forbidden {
@@ -406,11 +407,32 @@ func (v *validator) clocks() {
 				}
 			}
 		}
-		switch c.OnExpiry {
-		case Shows, Permits, Holds, Ends:
-		default:
-			v.bad(at+".on_expiry", "is %q: write shows, permits, holds or ends", c.OnExpiry)
+		v.effect(at, &c)
+	}
+}
+
+// effect keeps clocks that decide what is listed from running backwards: once a
+// measure has left the list by a clock, nothing that is noted later brings it
+// back.
+func (v *validator) effect(at string, c *Clock) {
+	only := func(events ...string) {
+		for _, e := range c.From {
+			if !slices.Contains(events, e) {
+				v.bad(at+".from", "a clock that %s may not start on %q: write some of %v", c.OnExpiry, e, events)
+			}
 		}
+	}
+	switch c.OnExpiry {
+	case Shows, Holds:
+	case Permits:
+		only(EventRequested, EventProposed)
+	case Ends:
+		only(EventProposed, EventApproved, EventNotified, EventReviewed, EventEnds)
+		if len(c.Until) > 0 {
+			v.bad(at+".until", "a clock that ends a measure is met by nothing: leave it out")
+		}
+	default:
+		v.bad(at+".on_expiry", "is %q: write shows, permits, holds or ends", c.OnExpiry)
 	}
 }
 
@@ -422,8 +444,10 @@ func (v *validator) list() {
 	if l.Validity == (Span{}) {
 		v.bad("$.list.validity", "is missing: say for how long a list is good, as in \"7 days\"")
 	}
-	if _, ok := v.p.Clock(l.ReviewBy); !ok {
+	if c, ok := v.p.Clock(l.ReviewBy); !ok {
 		v.bad("$.list.review_by", "%q is no clock: name the clock whose end is each entry's review date", l.ReviewBy)
+	} else if !slices.Contains(c.From, EventNotified) {
+		v.bad("$.list.review_by", "clock %s does not start on %q, so that a new entry would have no review date", c.ID, EventNotified)
 	}
 }
 

@@ -74,19 +74,18 @@ func TestParseProcedureRefuses(t *testing.T) {
 		"an identifier with a space":        {"id: minors", "id: the minors", "is no identifier"},
 		"a day that is none":                {"from: 2025-06-15", "from: 2025-06-31", "is not a day"},
 		"a category that ends before":       {"from: 2025-06-15", "from: 2025-06-15\n    until: 2025-06-14", "is before"},
-		"a scope that is unknown":           {"scope: host", "scope: zone", "write host or domain"},
+		"a scope that is unknown":           {"scope: host", "scope: zone", `write "host" or "domain"`},
 		"a demand that is unknown":          {"request: optional", "request: maybe", "write required, optional or forbidden"},
 		"an event of the register's name":   {"id: delisted", "id: lifted", "knows by itself"},
 		"a statement that is unknown":       {"may: [propose,", "may: [sing, propose,", `"sing" is no statement`},
 		"no one who may lift":               {"review, lift, note]", "review, note]", "no role may lift"},
 		"a review date by an unknown clock": {"review_by: recheck", "review_by: never", "is no clock"},
+		"permission by what is noted":       {"from: [requested]", "from: [blocked]", "may not start on"},
+		"a review date that never starts":   {"review_by: recheck", "review_by: removal", "would have no review date"},
 		"a TTL of nothing":                  {"answer_ttl: 60", "answer_ttl: 0", "between 1 and 86400"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if !strings.Contains(good, c.old) {
-				t.Fatalf("the example holds no %q", c.old)
-			}
-			_, err := ParseProcedure("p.yaml", []byte(strings.Replace(good, c.old, c.new, 1)))
+			_, err := ParseProcedure("p.yaml", []byte(replaceFirst(t, good, c.old, c.new)))
 			if err == nil {
 				t.Fatal("accepted")
 			}
@@ -106,12 +105,12 @@ func TestParseProcedureTellsTheLineOfEachProblem(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.Replace(string(data), "from: [withdrawn]", "from: [vanished]", 1)
-	text = strings.Replace(text, "scope: host", "scope: zone", 1)
+	text = strings.Replace(text, "review_by: recheck", "review_by: never", 1)
 	_, err = ParseProcedure("p.yaml", []byte(text))
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"from: [vanished]", "scope: zone"} {
+	for _, want := range []string{"from: [vanished]", "review_by: never"} {
 		before, _, _ := strings.Cut(text, want)
 		place := "p.yaml:" + strconv.Itoa(strings.Count(before, "\n")+1) + ": "
 		if !strings.Contains(err.Error(), place) {
@@ -170,4 +169,12 @@ func FuzzParseProcedure(f *testing.F) {
 			c.Lasts.After(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 		}
 	})
+}
+
+func replaceFirst(t *testing.T, text, old, replacement string) string {
+	t.Helper()
+	if !strings.Contains(text, old) {
+		t.Fatalf("the text holds no %q", old)
+	}
+	return strings.Replace(text, old, replacement, 1)
 }
