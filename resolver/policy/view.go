@@ -1,0 +1,48 @@
+package policy
+
+import (
+	"time"
+
+	"cordon/blocklist"
+)
+
+// Summary is what a person wants to know of a list in force.
+type Summary struct {
+	Name       string    `json:"name"`
+	Authority  string    `json:"authority"`
+	Serial     uint64    `json:"serial"`
+	Entries    int       `json:"entries"`
+	Issued     time.Time `json:"issued"`
+	ValidUntil time.Time `json:"valid_until"` // past this the list is overdue, and still enforced
+}
+
+// Lists sums up the loaded lists, in order of precedence.
+func (g *Generation) Lists() []Summary {
+	all := make([]Summary, 0, len(g.lists))
+	for _, l := range g.lists {
+		all = append(all, Summary{
+			Name: l.name, Authority: l.header.Authority, Serial: l.serial, Entries: len(l.entries),
+			Issued: l.header.Issued, ValidUntil: l.header.ValidUntil,
+		})
+	}
+	return all
+}
+
+// Covering is an entry that covers a name, and the list it stands in.
+type Covering struct {
+	List   string          `json:"list"`
+	Serial uint64          `json:"serial"`
+	Entry  blocklist.Entry `json:"entry"`
+}
+
+// Covering gives the entries that cover name (wire form, lower case); the first
+// is the one that is enforced.
+func (g *Generation) Covering(name []byte) []Covering {
+	all := []Covering{}
+	for _, l := range g.lists {
+		if n, ok := l.index.Lookup(name); ok {
+			all = append(all, Covering{List: l.name, Serial: l.serial, Entry: l.entries[n]})
+		}
+	}
+	return all
+}
