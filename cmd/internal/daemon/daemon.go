@@ -21,9 +21,13 @@ import (
 func Run(parent context.Context, run func(ctx context.Context) error) error {
 	ctx, stop := signal.NotifyContext(parent, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	// After the first signal the default action is back in force, so that a
-	// person can end a program that hangs in its shutdown.
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() {
+		// The default action is back in force, so that a second signal ends a
+		// program that hangs in its shutdown.
+		stop()
+		// That the service manager cannot be told changes nothing.
+		_ = notify("STOPPING=1")
+	})
 	err := run(ctx)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
@@ -44,9 +48,6 @@ func Logger(w io.Writer, level string) (*slog.Logger, error) {
 // Ready tells systemd that the program serves (Type=notify). Without a service
 // manager it does nothing.
 func Ready() error { return notify("READY=1") }
-
-// Stopping tells systemd that the program is shutting down.
-func Stopping() error { return notify("STOPPING=1") }
 
 // notify sends one datagram to the socket that the service manager names in
 // NOTIFY_SOCKET; a leading '@' stands for the abstract namespace.
