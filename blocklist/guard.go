@@ -1,0 +1,215 @@
+package blocklist
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/publicsuffix"
+)
+
+// Update is what a guard looks at.
+type Update struct {
+	Next    *List // the list that wants to come into force; Parse has accepted it
+	Running *List // the list that is in force; nil before the first
+}
+
+// Finding is one entry that a guard objects to.
+type Finding struct {
+	Line    int    `json:"line"` // in the list's text
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Scope   Scope  `json:"scope"`
+	Problem string `json:"problem"`
+	Remedy  string `json:"remedy"`
+}
+
+// GuardError refuses an update as a whole.
+type GuardError struct {
+	Guard    string    // the guard that refused, e.g. "structure"
+	Findings []Finding // the first maxFindings of them
+	Total    int
+}
+
+// maxFindings bounds what is kept of a list that is wrong throughout.
+const maxFindings = 20
+
+func (e *GuardError) Error() string {
+	f := e.Findings[0]
+	text := fmt.Sprintf("guard %s: list line %d: entry %s, name %q with scope %v %s; %s",
+		e.Guard, f.Line, f.ID, f.Name, f.Scope, f.Problem, f.Remedy)
+	if e.Total > 1 {
+		text += fmt.Sprintf(" (and %d more entries)", e.Total-1)
+	}
+	return text
+}
+
+// GuardConfig is what the guards of one resolver have to know.
+type GuardConfig struct {
+	// OwnNames are names that no entry may cover: those by which the resolver
+	// itself is reached, and any other that its operator answers for. In the form
+	// of CheckName.
+	OwnNames []string
+}
+
+// Guard is the row of guards between parsing and enforcement. Each list that is
+// about to come into force passes it, from the network and from the store alike.
+// It is immutable.
+//
+// There is one guard so far, of structure, which refuses. Those that follow it
+// in DESIGN.md (protected names, popularity, size of the change) take their place
+// behind it in NewGuard and see the running list too. They do not refuse but set
+// single entries aside or hold the update, and their findings are then a second
+// result of Check.
+type Guard struct {
+	guards []guard
+}
+
+// guard is one of the row. examine reports what it objects to.
+type guard struct {
+	name    string
+	examine func(u Update, object func(entry int, problem, remedy string))
+}
+
+// NewGuard makes the row of guards. The error names the setting that is wrong.
+func NewGuard(c GuardConfig) (*Guard, error) {
+	for _, name := range c.OwnNames {
+		if err := CheckName(name); err != nil {
+			return nil, fmt.Errorf("guard: the resolver's own name: %w", err)
+		}
+	}
+	structure := structureGuard{own: slices.Clone(c.OwnNames)}
+	return &Guard{guards: []guard{
+		{"structure", structure.examine},
+	}}, nil
+}
+
+// Check lets an update pass (nil) or refuses it with a *GuardError.
+func (g *Guard) Check(u Update) error {
+	if u.Next == nil {
+		return errors.New("guard: no list to look at")
+	}
+	for _, one := range g.guards {
+		refused := GuardError{Guard: one.name}
+		one.examine(u, func(entry int, problem, remedy string) {
+			refused.Total++
+			if len(refused.Findings) < maxFindings {
+				e := &u.Next.Entries[entry]
+				refused.Findings = append(refused.Findings, Finding{
+					// The header is line 1.
+					Line: entry + 2, ID: e.ID, Name: e.Name, Scope: e.Scope, Problem: problem, Remedy: remedy,
+				})
+			}
+		})
+		if refused.Total > 0 {
+			return &refused
+		}
+	}
+	return nil
+}
+
+// structureGuard objects to entries that no procedure can mean: they would take
+// down a whole part of the name space, names that are not in the DNS, or the
+// means by which people learn why a name is blocked.
+type structureGuard struct {
+	own []string // names of the resolver
+}
+
+// specialUse are the names that IANA's registry of special-use domain names and
+// ICANN take out of the public DNS: nobody publishes below them, and a resolver
+// answers them by itself. "example" and "test" are left out on purpose: they are
+// where laboratories and demonstrations list.
+var specialUse = map[string]string{
+	"localhost": "RFC 6761",
+	"invalid":   "RFC 6761",
+	"local":     "RFC 6762",
+	"onion":     "RFC 7686",
+	"alt":       "RFC 9476",
+	"arpa":      "RFC 3172", // with home.arpa (RFC 8375) and resolver.arpa (RFC 9462)
+	"internal":  "ICANN resolution 2024.07.29.06",
+}
+
+func (s *structureGuard) examine(u Update, object func(entry int, problem, remedy string)) {
+	owners := make(map[string]string, len(s.own))
+	for _, name := range s.own {
+		owners[name] = "the resolver"
+	}
+	for _, category := range slices.Sorted(maps.Keys(u.Next.Categories)) {
+		if host := pageHost(u.Next.Categories[category].Page); host != "" {
+			owners[host] = "the stop page of category " + category
+		}
+	}
+	above := make(map[string]string) // each name above one of owners, to that one
+	for _, name := range slices.Sorted(maps.Keys(owners)) {
+		for parent := parentOf(name); parent != ""; parent = parentOf(parent) {
+			above[parent] = name
+		}
+	}
+	for i := range u.Next.Entries {
+		e := &u.Next.Entries[i]
+		if problem, remedy := misplaced(e); problem != "" {
+			object(i, problem, remedy)
+		} else if owner, ok := owners[e.Name]; ok {
+			object(i, "is the name of "+owner, "take the entry off the list, or move what has this name elsewhere")
+		} else if name, ok := above[e.Name]; ok && e.Scope == ScopeDomain {
+			object(i, fmt.Sprintf("covers %s, the name of %s", name, owners[name]), "use scope host, or names below it")
+		}
+	}
+}
+
+// misplaced tells where in the name space an entry must not be.
+func misplaced(e *Entry) (problem, remedy string) {
+	name := e.Name
+	if name == "" || name == "." {
+		return "is the root", "list a registered name"
+	}
+	top := name[strings.LastIndexByte(name, '.')+1:]
+	if source, ok := specialUse[top]; ok {
+		return fmt.Sprintf("is at or below %q, a special-use name (%s)", top, source), "list a name of the public DNS"
+	}
+	if top == name {
+		return "is a top-level domain", "list a registered name below it"
+	}
+	suffix, icann := publicsuffix.PublicSuffix(name)
+	switch {
+	// A suffix without a dot is a top-level domain, known or not.
+	case suffix == name && icann:
+		return "is a public suffix, below which anybody registers names", "list the registered name below it"
+	case suffix == name && e.Scope == ScopeDomain:
+		return "is a platform below which other people have names of their own (a public suffix)", "use scope host, or list the name below it"
+	case e.Scope == ScopeDomain && allBelowAreSuffixes(name):
+		return "has nothing but public suffixes below it", "list the registered name below one of them"
+	}
+	return "", ""
+}
+
+// allBelowAreSuffixes finds the rules "*.name" of the public suffix list.
+func allBelowAreSuffixes(name string) bool {
+	below := "x." + name
+	suffix, _ := publicsuffix.PublicSuffix(below)
+	return suffix == below
+}
+
+// pageHost is the host name in a stop page's address, or "" if it is an IP
+// address.
+func pageHost(page string) string {
+	u, err := url.Parse(page)
+	if err != nil {
+		return "" // Parse and Encode let no such page pass
+	}
+	host := u.Hostname()
+	if _, err := netip.ParseAddr(host); err == nil {
+		return ""
+	}
+	return host
+}
+
+// parentOf is the name above, or "" above a top-level domain.
+func parentOf(name string) string {
+	_, parent, _ := strings.Cut(name, ".")
+	return parent
+}
