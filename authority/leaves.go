@@ -246,13 +246,16 @@ func SignStatement(origin string, l Leaf, key crypto.Signer) error {
 	return nil
 }
 
+// errSignature is what is wrong with a leaf whose signature alone is wrong.
+var errSignature = errors.New("the signature does not fit the statement and the officer's key")
+
 func verifyStatement(origin string, l Leaf, key PublicKey, signature Signature) error {
 	message, err := signedBytes(origin, l)
 	if err != nil {
 		return err
 	}
 	if !ed25519.Verify(ed25519.PublicKey(key), message, signature) {
-		return errors.New("the signature does not fit the statement and the officer's key")
+		return errSignature
 	}
 	return nil
 }

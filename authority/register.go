@@ -429,8 +429,8 @@ func (r *Register) checkPublished(l *Published) error {
 	switch {
 	case last != nil && l.Serial <= last.Serial:
 		return fmt.Errorf("serial %d does not follow %d", l.Serial, last.Serial)
-	case last != nil && l.TargetsVersion <= last.TargetsVersion:
-		return fmt.Errorf("targets version %d does not follow %d", l.TargetsVersion, last.TargetsVersion)
+	case last != nil && l.TargetsVersion < last.TargetsVersion:
+		return fmt.Errorf("targets version %d is older than %d", l.TargetsVersion, last.TargetsVersion)
 	case last != nil && l.Issued.Before(last.Issued):
 		return fmt.Errorf("the list was issued at %s, before list %d", l.Issued.Format(time.RFC3339), last.Serial)
 	case l.Serial == 0 || l.TargetsVersion <= 0 || l.TargetBytes <= 0:

@@ -333,7 +333,7 @@ func TestTheRegisterRefusesAPublication(t *testing.T) {
 		want  string
 	}{
 		"with an old serial":          {func(p *Published) { p.Serial = 1 }, "does not follow 1"},
-		"with an old targets version": {func(p *Published) { p.TargetsVersion = 2 }, "does not follow 2"},
+		"with an old targets version": {func(p *Published) { p.TargetsVersion = 1 }, "is older than 2"},
 		"that adds what is not approved": {func(p *Published) {
 			p.Added, p.Entries = append(p.Added, "2026-0003"), 3
 		}, "is not what was approved"},
