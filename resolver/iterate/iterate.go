@@ -1,39 +1,55 @@
 // Package iterate goes from the root to the answer: delegations, name servers,
 // budgets (RFC 1034 §5.3.3, RFC 9156). What it brings back has been validated
 // by resolver/dnssec.
+//
+// A request is one task, worked off on the caller's goroutine: resolve.go
+// follows aliases, lookup.go walks down the zones for one name, ask.go asks the
+// servers of one zone, reply.go reads what they say, accept.go and chain.go
+// decide what of it to believe. All tasks share the RRset cache, what is known
+// of servers (servers.go) and equal questions in flight (flight.go).
 package iterate
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"cordon/resolver/cache"
 	"cordon/resolver/dnssec"
 )
 
 // Exchange sends one query to one server and returns the server's reply. The
-// reply has already been matched to the query (source, ID, question); what does
-// not match was dropped and waited past. stream asks for TCP.
+// Exchange sets the query's ID, and may vary the case of its name; query itself
+// it leaves as it is. The reply has already been matched to the query (source,
+// ID, question); what does not match was dropped and waited past. stream asks
+// for TCP. It returns when ctx ends; until then it waits for one reply, and does
+// not repeat the query. The reply is shared and read only afterwards.
 type Exchange interface {
 	Exchange(ctx context.Context, server netip.AddrPort, query *dns.Msg, stream bool) (*dns.Msg, error)
 }
 
-// Question is what is to be resolved; Name is fully qualified and lower case.
+// Question is what is to be resolved. Name is fully qualified, in presentation
+// form as dns.UnpackDomainName escapes it; Resolve lower-cases it. The class is
+// IN.
 type Question struct {
 	Name string
 	Type uint16
 }
+
+func (q Question) String() string { return q.Name + " " + dns.Type(q.Type).String() }
 
 // Request is a question and how it is asked.
 type Request struct {
 	Question
 	// CheckingDisabled returns data without regard to validation (RFC 4035 §3.2.2).
 	CheckingDisabled bool
-	// Stop is asked for each CNAME and DNAME target before it is followed. When
-	// it says yes, resolution ends there and Result.Stopped names the target.
-	// May be nil.
+	// Stop is asked for each CNAME target, and each name that a DNAME leads to,
+	// before it is followed. When it says yes, resolution ends there and
+	// Result.Stopped names the target. May be nil.
 	Stop func(target string) bool
 }
 
@@ -44,11 +60,12 @@ type EDE struct {
 }
 
 // Result is the outcome of a request. Sections hold RRSIG and denial records
-// too; who serves it strips what a client did not ask for.
+// too; who serves it strips what a client did not ask for. The records are the
+// caller's own.
 type Result struct {
 	Rcode     int
 	Answer    []dns.RR // the CNAME chain in order, then the answer
-	Authority []dns.RR // SOA and proofs of a negative answer
+	Authority []dns.RR // SOA and proofs of a negative answer, proofs of a wildcard
 	Status    dnssec.Status
 	EDE       []EDE
 	TTL       time.Duration // for how long the whole may be cached; 0: not at all
@@ -63,14 +80,115 @@ type Config struct {
 	Anchors    []dns.RR // trust anchors: DS or DNSKEY; none means no validation
 	Port       uint16   // port of authoritative servers; default 53 (another one is for laboratories)
 	CacheBytes int64    // bound of the RRset cache; default 64 MiB
+
+	// Allow lists address ranges that may be asked although they are not public
+	// (loopback, private): for laboratories, and networks with a root of their
+	// own. Unspecified, multicast and broadcast addresses are never asked.
+	Allow       []netip.Prefix
+	DisableIPv4 bool // ask no server over IPv4
+	DisableIPv6 bool // ask no server over IPv6
+	RejectSHA1  bool // treat SHA-1 in DNSSEC as unknown (RFC 9905)
+	// NoMinimisation sends the full question to every server on the way (against
+	// RFC 9156).
+	NoMinimisation bool
+	Limits         Limits // of one request; the zero value means DefaultLimits
 }
 
-// Resolver resolves from the root. Safe for concurrent use.
-type Resolver struct{}
+// Resolver resolves from the root. Safe for concurrent use. It starts goroutines
+// only within Resolve, and each ends before the last Resolve that waits for it.
+type Resolver struct {
+	config  Config
+	anchors map[string][]dns.RR // by zone
+	hints   *zone
+	cache   *cache.RRsets
+	servers *servers
+	flights flights
+}
 
 // New returns a resolver with an empty cache.
-func New(c Config) (*Resolver, error) { panic("not built") }
+func New(c Config) (*Resolver, error) {
+	if c.Exchange == nil || c.Clock == nil {
+		return nil, errors.New("iterate: Exchange and Clock are required")
+	}
+	if c.DisableIPv4 && c.DisableIPv6 {
+		return nil, errors.New("iterate: both IPv4 and IPv6 are disabled")
+	}
+	if c.Port == 0 {
+		c.Port = 53
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 64 << 20
+	}
+	if c.Limits == (Limits{}) {
+		c.Limits = DefaultLimits()
+	}
+	r := &Resolver{
+		config:  c,
+		anchors: map[string][]dns.RR{},
+		cache:   cache.NewRRsets(c.CacheBytes, c.Clock),
+		servers: newServers(c.Clock),
+		flights: flights{running: map[flightKey]*flight{}},
+	}
+	for _, rr := range c.Anchors {
+		rr = dns.Copy(rr)
+		switch rr.(type) {
+		case *dns.DS, *dns.DNSKEY:
+		default:
+			return nil, fmt.Errorf("iterate: trust anchor %q is neither DS nor DNSKEY", rr)
+		}
+		name := dns.CanonicalName(rr.Header().Name)
+		rr.Header().Name = name
+		r.anchors[name] = append(r.anchors[name], rr)
+	}
+	hints, err := r.rootHints(c.Roots)
+	if err != nil {
+		return nil, err
+	}
+	r.hints = hints
+	return r, nil
+}
 
-// Resolve answers r. It returns a Result with Rcode SERVFAIL and EDE where
-// resolution or validation fails; ctx bounds the time.
-func (r *Resolver) Resolve(ctx context.Context, q Request) *Result { panic("not built") }
+// CacheBytes is what the RRset cache holds at present.
+func (r *Resolver) CacheBytes() int64 { return r.cache.Bytes() }
+
+// Resolve answers q. It returns a Result with Rcode SERVFAIL and EDE where
+// resolution or validation fails; ctx and Limits.Time bound the time.
+func (r *Resolver) Resolve(ctx context.Context, q Request) *Result {
+	name, err := canonical(q.Name)
+	if err != nil {
+		return &Result{Rcode: dns.RcodeFormatError, EDE: []EDE{{dns.ExtendedErrorCodeOther, err.Error()}}}
+	}
+	q.Name = name
+	if !askable(q.Type) {
+		return &Result{Rcode: dns.RcodeNotImplemented, EDE: []EDE{{dns.ExtendedErrorCodeInvalidQueryType, "type " + dns.Type(q.Type).String() + " is not resolved"}}}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, r.config.Limits.Time, errOutOfTime)
+	defer cancel()
+	return r.newTask(q.CheckingDisabled).follow(ctx, q)
+}
+
+// askable leaves out what is no data of a zone (RFC 6895 §3.1, RFC 9824 §3.1) and
+// RRSIG, which belongs to no RRset and cannot be validated.
+func askable(t uint16) bool {
+	switch t {
+	case dns.TypeNone, dns.TypeOPT, dns.TypeRRSIG, dns.TypeSIG, dns.TypeNXNAME:
+		return false
+	case dns.TypeANY:
+		return true
+	}
+	return t < 128 || t > 255
+}
+
+// canonical is name in the one spelling that equal names share.
+func canonical(name string) (string, error) {
+	buf := make([]byte, 255)
+	n, err := dns.PackDomainName(dns.Fqdn(name), buf, 0, nil, false)
+	if err != nil {
+		return "", fmt.Errorf("no domain name: %w", err)
+	}
+	name, _, err = dns.UnpackDomainName(buf[:n], 0)
+	if err != nil {
+		return "", fmt.Errorf("no domain name: %w", err)
+	}
+	return dns.CanonicalName(name), nil
+}

@@ -1,0 +1,279 @@
+package iterate
+
+import (
+	"context"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"cordon/resolver/cache"
+	"cordon/resolver/dnssec"
+)
+
+// accept validates what r, from z's servers, says to its question, and keeps it.
+func (t *task) accept(ctx context.Context, z *zone, r *reply) (*found, error) {
+	switch r.kind {
+	case answer:
+		return t.acceptAnswer(ctx, z, r)
+	case alias:
+		e, err := t.acceptSet(ctx, z, r, *r.set(r.answer, dns.TypeCNAME, r.q.Name))
+		if err != nil {
+			return nil, err
+		}
+		t.keep(e)
+		t.acceptRest(ctx, z, r)
+		return fromEntry(r.q, e), nil
+	case redirect:
+		e, err := t.acceptDNAME(ctx, z, r)
+		if err != nil {
+			return nil, err
+		}
+		return dnameFound(r.q.Name, e), nil
+	}
+	return t.acceptDenial(ctx, z, r)
+}
+
+// acceptAnswer takes the set asked for; to ANY, all sets of the name, which are
+// not kept since they may not be all.
+func (t *task) acceptAnswer(ctx context.Context, z *zone, r *reply) (*found, error) {
+	f := &found{}
+	for _, s := range r.answer {
+		if s.Name != r.q.Name || s.Type != r.q.Type && r.q.Type != dns.TypeANY {
+			continue
+		}
+		e, err := t.acceptSet(ctx, z, r, s)
+		if err != nil {
+			return nil, err
+		}
+		if r.q.Type != dns.TypeANY {
+			t.keep(e)
+		}
+		f.sets = append(f.sets, e)
+	}
+	return f, nil
+}
+
+// acceptRest keeps what else of an alias chain the reply holds and z may speak
+// for, so that following the chain finds it in the cache. What does not validate
+// is left for its own look-up to say so.
+func (t *task) acceptRest(ctx context.Context, z *zone, r *reply) {
+	for _, s := range r.answer {
+		if s.Name == r.q.Name || s.Type == dns.TypeDNAME || t.cutBetween(z.name, s.Name) {
+			continue
+		}
+		e, err := t.acceptSet(ctx, z, r, s)
+		if err != nil {
+			return
+		}
+		t.keep(e)
+	}
+}
+
+// cutBetween says whether a zone cut is known below zone and at or above name.
+func (t *task) cutBetween(zone, name string) bool {
+	for n := name; strictlyBelow(zone, n); n = parent(n) {
+		if t.knownZone(n) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// acceptDNAME takes the DNAME above the name asked. The CNAME beside it is not
+// looked at: it is made anew from the DNAME (RFC 6672 §5.3.1).
+func (t *task) acceptDNAME(ctx context.Context, z *zone, r *reply) (cache.RRset, error) {
+	for _, s := range r.answer {
+		if s.Type != dns.TypeDNAME || !strictlyBelow(s.Name, r.q.Name) {
+			continue
+		}
+		if len(s.RRs) != 1 {
+			return cache.RRset{}, &failure{kind: bogusData, code: dns.ExtendedErrorCodeInvalidData, text: "several DNAME records at " + s.Name}
+		}
+		e, err := t.acceptSet(ctx, z, r, s)
+		if err == nil {
+			t.keep(e)
+		}
+		return e, err
+	}
+	return cache.RRset{}, &failure{kind: unreachable, text: "no DNAME"} // readReply saw one
+}
+
+// acceptSet validates one set and gives it its status and lifetime.
+func (t *task) acceptSet(ctx context.Context, z *zone, r *reply, s dnssec.Set) (cache.RRset, error) {
+	e := entry(s)
+	e.TTL = t.lifetime(z, ttlOf(s))
+	if t.cd {
+		setTTL(&e)
+		return e, nil
+	}
+	keys, err := t.judges(ctx, z, s, &e)
+	if err != nil {
+		return e, err
+	}
+	if keys != nil {
+		signed := t.v.VerifyRRset(s, keys)
+		if signed.Status == dnssec.Bogus {
+			return e, bogusFailure(signed.Verdict)
+		}
+		e.Status, e.TTL = dnssec.Secure, min(e.TTL, signed.TTL)
+		if signed.Wildcard != "" {
+			if err := t.acceptWildcard(r, keys, signed.Wildcard, &e); err != nil {
+				return e, err
+			}
+		}
+	}
+	setTTL(&e)
+	return e, nil
+}
+
+// judges gives the keys that must have signed s; nil, with the status in e, when
+// s needs no signature.
+func (t *task) judges(ctx context.Context, z *zone, s dnssec.Set, e *cache.RRset) (*dnssec.KeySet, error) {
+	by, err := t.authority(ctx, z, s.Name, s.Type, s.Sigs)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := t.zoneKeys(ctx, by)
+	if err != nil {
+		return nil, err
+	}
+	if by.status == dnssec.Bogus {
+		return nil, &failure{kind: bogusData, code: by.code, text: by.text}
+	}
+	if by.status != dnssec.Secure {
+		e.Status, e.Code, e.Text = by.status, by.code, by.text
+		return nil, nil
+	}
+	return keys, nil
+}
+
+// acceptWildcard wants the proof that nothing closer than the wildcard exists
+// (RFC 4035 §5.3.4).
+func (t *task) acceptWildcard(r *reply, keys *dnssec.KeySet, encloser string, e *cache.RRset) error {
+	d := t.v.Denial(r.authority, keys)
+	p := d.NoCloser(e.Name, encloser)
+	if p.Status == dnssec.Bogus {
+		return bogusFailure(p.Verdict)
+	}
+	e.Status, e.Code, e.Text = p.Status, p.Code, p.Text
+	e.Proof = proofs(nil, r.authority)
+	e.TTL = min(e.TTL, d.TTL(), denialTTL(r.authority))
+	return nil
+}
+
+// acceptDenial takes a negative answer (RFC 2308), proven where the zone is
+// signed (RFC 4035 §5.4).
+func (t *task) acceptDenial(ctx context.Context, z *zone, r *reply) (*found, error) {
+	e := cache.RRset{Name: r.q.Name, Type: r.q.Type, Kind: cache.NoData, Rank: cache.RankAnswer}
+	if r.kind == noName {
+		e.Kind = cache.NXDomain
+	}
+	soa := r.soa()
+	if soa != nil { // without one it is not kept (RFC 2308 §5)
+		e.TTL = t.lifetime(z, min(negativeTTL(*soa), cache.MaxNegativeTTL))
+	}
+	e.Proof = proofs(soa, r.authority)
+	if !t.cd {
+		if err := t.proveDenial(ctx, z, r, soa, &e); err != nil {
+			return nil, err
+		}
+	}
+	setTTL(&e)
+	t.keep(e)
+	return fromEntry(r.q, e), nil
+}
+
+func (t *task) proveDenial(ctx context.Context, z *zone, r *reply, soa *dnssec.Set, e *cache.RRset) error {
+	// Whoever signed the SOA denies; without SOA, whoever signed the proof; else
+	// the name asked may still be below an unsigned delegation.
+	denies := dnssec.Set{Name: r.q.Name, Type: r.q.Type}
+	if soa != nil {
+		denies = *soa
+	} else if n := r.signedDenial(); n != nil {
+		denies.Sigs = n.Sigs
+	}
+	keys, err := t.judges(ctx, z, denies, e)
+	if err != nil || keys == nil {
+		return err
+	}
+	if soa != nil {
+		signed := t.v.VerifyRRset(*soa, keys)
+		if signed.Status == dnssec.Bogus {
+			return bogusFailure(signed.Verdict)
+		}
+		e.TTL = min(e.TTL, signed.TTL)
+	}
+	d := t.v.Denial(r.authority, keys)
+	var p dnssec.Proof
+	switch {
+	case r.kind == noName:
+		p = d.NXDOMAIN(r.q.Name)
+	case r.q.Type == dns.TypeDS:
+		p = d.NoDS(r.q.Name)
+	default:
+		p = d.NODATA(r.q.Name, r.q.Type)
+	}
+	if p.Status == dnssec.Bogus {
+		return bogusFailure(p.Verdict)
+	}
+	e.Status, e.Code, e.Text, e.Cut = p.Status, p.Code, p.Text, p.Cut
+	e.TTL = min(e.TTL, d.TTL(), denialTTL(r.authority))
+	return nil
+}
+
+// signedDenial is the first NSEC or NSEC3 set with a signature.
+func (r *reply) signedDenial() *dnssec.Set {
+	for i, s := range r.authority {
+		if (s.Type == dns.TypeNSEC || s.Type == dns.TypeNSEC3) && len(s.Sigs) > 0 {
+			return &r.authority[i]
+		}
+	}
+	return nil
+}
+
+// lifetime bounds ttl by what the delegation that led here has left.
+func (t *task) lifetime(z *zone, ttl time.Duration) time.Duration {
+	return min(ttl, max(z.expires.Sub(t.now()), 0), cache.MaxTTL)
+}
+
+// keep puts e where it belongs: apart, if it was not validated.
+func (t *task) keep(e cache.RRset) {
+	if t.cd {
+		e.Use = cache.Unchecked
+	}
+	t.r.cache.Put(e)
+}
+
+// negativeTTL is the lower of the SOA's TTL and its MINIMUM (RFC 2308 §5).
+func negativeTTL(soa dnssec.Set) time.Duration {
+	ttl := ttlOf(soa)
+	if s, ok := soa.RRs[0].(*dns.SOA); ok && s.Minttl <= maxTTLField {
+		ttl = min(ttl, time.Duration(s.Minttl)*time.Second)
+	}
+	return ttl
+}
+
+// denialTTL is the lowest TTL of the denial records (RFC 9077 §3).
+func denialTTL(section []dnssec.Set) time.Duration {
+	ttl := cache.MaxTTL
+	for _, s := range section {
+		if s.Type == dns.TypeNSEC || s.Type == dns.TypeNSEC3 {
+			ttl = min(ttl, ttlOf(s))
+		}
+	}
+	return ttl
+}
+
+// proofs is the SOA, if any, and the denial records with their signatures.
+func proofs(soa *dnssec.Set, section []dnssec.Set) []dns.RR {
+	var rrs []dns.RR
+	if soa != nil {
+		rrs = append(append(rrs, soa.RRs...), signatures(*soa)...)
+	}
+	for _, s := range section {
+		if s.Type == dns.TypeNSEC || s.Type == dns.TypeNSEC3 {
+			rrs = append(append(rrs, s.RRs...), signatures(s)...)
+		}
+	}
+	return rrs
+}

@@ -1,0 +1,354 @@
+package iterate
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// cursor goes through the servers of one zone for one question: the fastest
+// first, one that may be unreachable last, each a bounded number of times. Names
+// of servers whose address is not known are looked up only when the known ones
+// give nothing.
+type cursor struct {
+	t       *task
+	z       *zone
+	servers []candidate
+	names   []string // addresses not yet looked up
+	sent    int
+	note    string // why the last server was of no use
+	looped  bool   // an address was not found because of the way here
+}
+
+type candidate struct {
+	addr  netip.Addr
+	tries int
+	done  bool // has answered, or is of no use
+}
+
+const (
+	maxTries    = 3    // queries to one address for one question
+	maxSent     = 16   // queries to all of them
+	explore     = 0.05 // share of questions that go to any server rather than the fastest
+	maxServerNS = 20   // NS records of a zone that are used
+	maxGlue     = 40   // addresses of a zone that are used
+	ednsSize    = 1232 // fits every path without fragments (RFC 9715)
+)
+
+func (t *task) cursor(z *zone) *cursor {
+	c := &cursor{t: t, z: z}
+	for _, ns := range z.ns {
+		usable := false
+		for _, addr := range z.glue[ns] {
+			usable = c.add(addr) || usable
+		}
+		if !usable {
+			for _, addr := range t.cachedAddresses(ns) {
+				usable = c.add(addr) || usable
+			}
+		}
+		if !usable {
+			c.names = append(c.names, ns)
+		}
+	}
+	rand.Shuffle(len(c.names), func(i, j int) { c.names[i], c.names[j] = c.names[j], c.names[i] })
+	return c
+}
+
+// add takes addr into the list, unless it may not be asked.
+func (c *cursor) add(addr netip.Addr) bool {
+	if !c.t.r.config.mayAsk(addr) {
+		return false
+	}
+	for _, have := range c.servers {
+		if have.addr == addr {
+			return true
+		}
+	}
+	if len(c.servers) < maxGlue {
+		c.servers = append(c.servers, candidate{addr: addr})
+	}
+	return true
+}
+
+// next is the server to ask now; nil when there is none left.
+func (c *cursor) next(ctx context.Context) (*candidate, error) {
+	if c.sent >= maxSent {
+		return nil, nil
+	}
+	for {
+		if s := c.best(0, false); s != nil {
+			return s, nil
+		}
+		if len(c.names) == 0 {
+			break
+		}
+		name := c.names[0]
+		c.names = c.names[1:]
+		found, err := c.t.findAddresses(ctx, c.z, name)
+		if err != nil {
+			f := asFailure(err)
+			if f.kind == outOfBudget || f.kind == cancelled {
+				return nil, err
+			}
+			c.looped = c.looped || f.kind == badPath
+			c.note = fmt.Sprintf("%s: %s", name, f.text)
+		}
+		for _, addr := range found {
+			c.add(addr)
+		}
+	}
+	for tries := range maxTries {
+		// What is backed off from gets one chance, the last.
+		if s := c.best(tries, tries == 0); s != nil {
+			return s, nil
+		}
+	}
+	return nil, nil
+}
+
+// best is the fastest of the servers that were tried that often.
+func (c *cursor) best(tries int, downToo bool) *candidate {
+	var fit []*candidate
+	var best *candidate
+	var bestRTT time.Duration
+	for i := range c.servers {
+		s := &c.servers[i]
+		if s.done || s.tries != tries {
+			continue
+		}
+		rtt, down := c.t.r.servers.rank(s.addr, c.z.name)
+		if down && !downToo {
+			continue
+		}
+		fit = append(fit, s)
+		rtt += time.Duration(rand.Int64N(int64(10 * time.Millisecond))) // equals take turns
+		if best == nil || rtt < bestRTT {
+			best, bestRTT = s, rtt
+		}
+	}
+	if len(fit) > 1 && !downToo && rand.Float64() < explore {
+		return fit[rand.IntN(len(fit))]
+	}
+	return best
+}
+
+// ask puts q to the zone's servers until one gives a usable reply. Asked again,
+// it goes on with the servers that were not yet heard.
+func (t *task) ask(ctx context.Context, c *cursor, q Question) (*reply, error) {
+	var spare *reply
+	for {
+		s, err := c.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if s == nil {
+			break
+		}
+		s.tries++
+		c.sent++
+		msg, err := t.exchange(ctx, c.z, s.addr, q)
+		if err != nil {
+			if f := asFailure(err); f.kind == outOfBudget || f.kind == cancelled {
+				return nil, err
+			}
+			if c.note == "" {
+				c.note = fmt.Sprintf("%s at %s gives no reply", c.z.name, s.addr)
+			}
+			continue
+		}
+		s.done = true
+		r, why := readReply(c.z.name, q, msg)
+		if r == nil {
+			t.r.servers.setLame(s.addr, c.z.name)
+			c.note = fmt.Sprintf("%s at %s %s", c.z.name, s.addr, why)
+			continue
+		}
+		if r.recursive {
+			spare = r // better than nothing
+			continue
+		}
+		return r, nil
+	}
+	if spare != nil {
+		return spare, nil
+	}
+	return nil, c.failure(q)
+}
+
+func (c *cursor) failure(q Question) error {
+	f := &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: "no server of " + c.z.name + " answers for " + q.String()}
+	if c.looped {
+		f.kind = badPath
+	}
+	for _, s := range c.servers {
+		if s.done {
+			f.code = dns.ExtendedErrorCodeNetworkError // something was heard
+		}
+	}
+	if c.note != "" {
+		f.text += ": " + c.note
+	}
+	return f
+}
+
+// exchange asks one server: with EDNS unless it is known not to understand, and
+// over TCP when the reply is cut short (RFC 7766 §5).
+func (t *task) exchange(ctx context.Context, z *zone, addr netip.Addr, q Question) (*dns.Msg, error) {
+	known := t.r.servers
+	// Without EDNS there are no signatures, so a signed zone is never asked so.
+	plain := z.status < signedZone && known.plain(addr)
+	msg, err := t.send(ctx, addr, q, !plain, false)
+	if err != nil {
+		return nil, err
+	}
+	unknown := msg.Rcode == dns.RcodeFormatError || msg.Rcode == dns.RcodeNotImplemented
+	if unknown && msg.IsEdns0() == nil && !plain && z.status < signedZone && known.mayBePlain(addr) {
+		again, err := t.send(ctx, addr, q, false, false)
+		if err != nil {
+			return nil, err
+		}
+		if again.Rcode != msg.Rcode {
+			known.setPlain(addr)
+			plain = true
+		}
+		msg = again
+	}
+	if msg.Truncated {
+		return t.send(ctx, addr, q, !plain, true)
+	}
+	return msg, nil
+}
+
+// send sends one query and waits for its reply, together with whoever else asks
+// the same now.
+func (t *task) send(ctx context.Context, addr netip.Addr, q Question, edns, stream bool) (*dns.Msg, error) {
+	if err := t.alive(ctx); err != nil {
+		return nil, err
+	}
+	if err := spend(&t.spent.Queries, t.r.config.Limits.Queries, "queries"); err != nil {
+		return nil, err
+	}
+	r := t.r
+	timeout := r.servers.timeout(addr)
+	if stream {
+		timeout = maxTimeout // the handshake and a long reply take round trips of their own
+	}
+	k := flightKey{netip.AddrPortFrom(addr, r.config.Port), q, edns, stream}
+	msg, err := r.flights.do(ctx, k, timeout, func(ctx context.Context) (*dns.Msg, error) {
+		start := r.config.Clock()
+		msg, err := r.config.Exchange.Exchange(ctx, k.server, query(q, edns), stream)
+		switch {
+		case err == nil && !stream:
+			r.servers.answered(addr, r.config.Clock().Sub(start), msg.IsEdns0() != nil)
+		case err != nil && context.Cause(ctx) != context.Canceled:
+			r.servers.silent(addr)
+		}
+		return msg, err
+	})
+	if err != nil {
+		if gone := t.alive(ctx); gone != nil {
+			return nil, gone
+		}
+		return nil, &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: fmt.Sprintf("asking %s: %v", addr, err)}
+	}
+	return msg, nil
+}
+
+// alive returns the failure that ctx's end means, if it has ended.
+func (t *task) alive(ctx context.Context) error {
+	switch cause := context.Cause(ctx); cause {
+	case nil:
+		return nil
+	case errOutOfTime:
+		return &failure{kind: outOfBudget, code: dns.ExtendedErrorCodeNoReachableAuthority, text: "limit of one request reached: time"}
+	default:
+		return &failure{kind: cancelled, code: dns.ExtendedErrorCodeOther, text: cause.Error()}
+	}
+}
+
+func query(q Question, edns bool) *dns.Msg {
+	m := new(dns.Msg)
+	m.Question = []dns.Question{{Name: q.Name, Qtype: q.Type, Qclass: dns.ClassINET}}
+	if edns {
+		m.SetEdns0(ednsSize, true)
+	}
+	return m
+}
+
+// cachedAddresses are the addresses of a name server that are at hand.
+func (t *task) cachedAddresses(ns string) []netip.Addr {
+	var addrs []netip.Addr
+	for _, q := range t.addressQuestions(ns) {
+		if s, ok := t.cached(q); ok {
+			addrs = append(addrs, addressesIn(s.RRs)...)
+		}
+	}
+	return addrs
+}
+
+// findAddresses looks up the addresses of ns, a server of z: one family, and the
+// other only if that has none.
+func (t *task) findAddresses(ctx context.Context, z *zone, ns string) ([]netip.Addr, error) {
+	limits := &t.r.config.Limits
+	if below(z.name, ns) {
+		// Only the zone's own servers could tell: the parent should have (RFC 9471).
+		return nil, &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: "no glue for " + ns}
+	}
+	if t.spent.FailedAddresses >= limits.FailedAddresses {
+		return nil, spend(&t.spent.FailedAddresses, limits.FailedAddresses, "name servers without address")
+	}
+	var last error
+	for _, q := range t.addressQuestions(ns) {
+		if err := spend(&t.spent.Addresses, limits.Addresses, "look-ups of name servers"); err != nil {
+			return nil, err
+		}
+		f, err := t.lookup(ctx, q)
+		if err != nil {
+			if k := asFailure(err).kind; k == outOfBudget || k == cancelled {
+				return nil, err
+			}
+			last = err
+			continue
+		}
+		if f.target != "" {
+			break // an alias is no name server (RFC 2181 §10.3)
+		}
+		if len(f.sets) > 0 {
+			return addressesIn(f.sets[0].RRs), nil
+		}
+		if f.rcode == dns.RcodeNameError {
+			break
+		}
+	}
+	t.spent.FailedAddresses++
+	if last == nil {
+		last = &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: ns + " has no address"}
+	}
+	return nil, last
+}
+
+func (t *task) addressQuestions(ns string) []Question {
+	var qs []Question
+	if !t.r.config.DisableIPv4 {
+		qs = append(qs, Question{ns, dns.TypeA})
+	}
+	if !t.r.config.DisableIPv6 {
+		qs = append(qs, Question{ns, dns.TypeAAAA})
+	}
+	return qs
+}
+
+func addressesIn(rrs []dns.RR) []netip.Addr {
+	var addrs []netip.Addr
+	for _, rr := range rrs {
+		if a, ok := addressOf(rr); ok {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}

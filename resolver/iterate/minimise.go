@@ -1,0 +1,64 @@
+package iterate
+
+import "github.com/miekg/dns"
+
+// The bounds of RFC 9156 §2.3: after minimiseOne steps of one label each, the
+// labels that are left are shared out among the steps that are left.
+const (
+	minimiseOne = 4
+	minimiseMax = 10
+)
+
+// minimiser shows each zone no more of a name than it needs to see (RFC 9156).
+// It is relaxed: what is no proof ends it, and the full question is asked.
+type minimiser struct {
+	q     Question
+	have  int // labels that are known to exist or to be of no interest
+	steps int
+	off   bool
+}
+
+// next is the question to ask in a zone of n labels.
+func (m *minimiser) next(n int) Question {
+	m.have = max(m.have, n)
+	left := dns.CountLabel(m.q.Name) - m.have
+	if m.off || left <= 1 || m.steps >= minimiseMax {
+		return m.q
+	}
+	labels := 1
+	if m.steps >= minimiseOne {
+		labels = (left + minimiseMax - m.steps - 1) / (minimiseMax - m.steps)
+	}
+	if labels >= left {
+		return m.q
+	}
+	// A rather than NS: some servers answer for NS only at the cut (§2.1).
+	return Question{lastLabels(m.q.Name, m.have+labels), dns.TypeA}
+}
+
+// deeper notes that asked exists and is no zone cut.
+func (m *minimiser) deeper(asked Question) {
+	m.have = dns.CountLabel(asked.Name)
+	m.steps++
+}
+
+// lastLabels is the name made of the last n labels of name.
+func lastLabels(name string, n int) string {
+	starts := dns.Split(name)
+	if n <= 0 {
+		return "."
+	}
+	if n >= len(starts) {
+		return name
+	}
+	return name[starts[len(starts)-n]:]
+}
+
+// parent is name without its leftmost label.
+func parent(name string) string { return lastLabels(name, dns.CountLabel(name)-1) }
+
+// below says whether name is at or below zone.
+func below(zone, name string) bool { return dns.IsSubDomain(zone, name) }
+
+// strictlyBelow says whether name is below zone and not zone itself.
+func strictlyBelow(zone, name string) bool { return zone != name && below(zone, name) }

@@ -1,0 +1,247 @@
+package iterate
+
+import (
+	"time"
+
+	"github.com/miekg/dns"
+
+	"cordon/resolver/cache"
+	"cordon/resolver/dnssec"
+)
+
+// replyKind is what a reply says about the question.
+type replyKind uint8
+
+const (
+	answer   replyKind = iota + 1
+	alias              // a CNAME at the name
+	redirect           // a DNAME above the name
+	noData
+	noName
+	referral
+)
+
+// reply is what is left of a server's message after scrubbing: only what belongs
+// to the zone asked (RFC 2181 §5.4.1, RFC 5452 §6) and to the question.
+type reply struct {
+	kind      replyKind
+	q         Question
+	answer    []dnssec.Set
+	authority []dnssec.Set
+	glue      []dns.RR // addresses of the additional section; judged when used
+	// recursive: not from authority but from a resolver's cache, it seems.
+	recursive bool
+}
+
+// maxTTLField: larger ones count as 0 (RFC 2181 §8).
+const maxTTLField = 1<<31 - 1
+
+// readReply scrubs and classifies msg, which a server of zone gave for q. A nil
+// reply means that the server is of no use for this zone, and why.
+func readReply(zone string, q Question, msg *dns.Msg) (*reply, string) {
+	switch msg.Rcode {
+	case dns.RcodeSuccess, dns.RcodeNameError, dns.RcodeYXDomain:
+	default:
+		return nil, "answered " + dns.RcodeToString[msg.Rcode]
+	}
+	if msg.Truncated {
+		return nil, "answered truncated over TCP"
+	}
+	r := &reply{q: q, recursive: msg.RecursionAvailable && !msg.Authoritative}
+	r.answer = collect(zone, msg.Answer, nil)
+	strangers := false
+	r.authority = collect(zone, msg.Ns, &strangers)
+	if r.kind = r.positive(); r.kind != 0 {
+		r.answer = r.chain()
+		if zone == "." && q.Type == dns.TypeNS {
+			r.glue = addresses(msg.Extra) // priming (RFC 9609 §4)
+		}
+		return r, ""
+	}
+	soa := r.soa()
+	switch {
+	case msg.Rcode == dns.RcodeNameError && (soa != nil || msg.Authoritative && !strangers):
+		r.kind = noName
+	case msg.Rcode != dns.RcodeSuccess:
+		return nil, "answered " + dns.RcodeToString[msg.Rcode] + " without authority"
+	case soa != nil && (q.Type != dns.TypeDS || soa.Name != q.Name || q.Name == "."):
+		r.kind = noData
+	case r.cut(zone) != nil:
+		r.kind, r.recursive = referral, false
+		r.glue = addresses(msg.Extra)
+	case soa == nil && msg.Authoritative && !strangers && r.set(r.authority, dns.TypeNS, "") == nil:
+		r.kind = noData // without SOA: true, but not for the cache
+	default:
+		return nil, "is not authoritative"
+	}
+	return r, ""
+}
+
+func addresses(section []dns.RR) []dns.RR {
+	var rrs []dns.RR
+	for _, rr := range section {
+		if t := rr.Header().Rrtype; t == dns.TypeA || t == dns.TypeAAAA {
+			rrs = append(rrs, rr)
+		}
+	}
+	return rrs
+}
+
+// positive finds what the answer section has for the question. A DNAME comes
+// first, since the CNAME beside it was made from it.
+func (r *reply) positive() replyKind {
+	if r.set(r.answer, r.q.Type, r.q.Name) != nil || r.q.Type == dns.TypeANY && r.set(r.answer, 0, r.q.Name) != nil {
+		return answer
+	}
+	for _, s := range r.answer {
+		if s.Type == dns.TypeDNAME && strictlyBelow(s.Name, r.q.Name) {
+			return redirect
+		}
+	}
+	if c := r.set(r.answer, dns.TypeCNAME, r.q.Name); c != nil && len(c.RRs) == 1 {
+		return alias
+	}
+	return 0
+}
+
+// chain keeps of the answer section what the question leads to, in order.
+func (r *reply) chain() []dnssec.Set {
+	var kept []dnssec.Set
+	name := r.q.Name
+	for range len(r.answer) + 1 {
+		next := ""
+		for _, s := range r.answer {
+			switch {
+			case s.Name == name && (s.Type == r.q.Type || s.Type == dns.TypeCNAME || r.q.Type == dns.TypeANY):
+				kept = append(kept, s)
+				if c, ok := s.RRs[0].(*dns.CNAME); ok && r.q.Type != dns.TypeCNAME {
+					next = dns.CanonicalName(c.Target)
+				}
+			case s.Type == dns.TypeDNAME && strictlyBelow(s.Name, name):
+				kept = append(kept, s)
+			}
+		}
+		if next == "" || r.q.Type == dns.TypeANY {
+			break
+		}
+		name = next
+	}
+	return kept
+}
+
+// set finds a set by type and name; 0 and "" stand for any.
+func (r *reply) set(section []dnssec.Set, t uint16, name string) *dnssec.Set {
+	for i := range section {
+		if s := &section[i]; (t == 0 || s.Type == t) && (name == "" || s.Name == name) {
+			return s
+		}
+	}
+	return nil
+}
+
+// soa is the SOA of the zone that denies, which must enclose the name asked.
+func (r *reply) soa() *dnssec.Set {
+	s := r.set(r.authority, dns.TypeSOA, "")
+	if s == nil || !below(s.Name, r.q.Name) {
+		return nil
+	}
+	return s
+}
+
+// cut is the NS set of a referral: strictly below the zone asked, and on the way
+// to the name; for DS above it, since the parent answers for DS (RFC 4035 §3.1.4.1).
+func (r *reply) cut(zone string) *dnssec.Set {
+	s := r.set(r.authority, dns.TypeNS, "")
+	if s == nil || !strictlyBelow(zone, s.Name) || !below(s.Name, r.q.Name) {
+		return nil
+	}
+	if r.q.Type == dns.TypeDS && s.Name == r.q.Name {
+		return nil
+	}
+	return s
+}
+
+// collect sorts the records of a section into RRsets. Those not at or below zone
+// are left out, and strangers told; so are other classes and OPT.
+func collect(zone string, section []dns.RR, strangers *bool) []dnssec.Set {
+	var sets []dnssec.Set
+	type id struct {
+		name string
+		t    uint16
+	}
+	index := map[id]int{}
+	at := func(name string, t uint16) *dnssec.Set {
+		i, ok := index[id{name, t}]
+		if !ok {
+			i = len(sets)
+			index[id{name, t}] = i
+			sets = append(sets, dnssec.Set{Name: name, Type: t})
+		}
+		return &sets[i]
+	}
+	for _, rr := range section {
+		h := rr.Header()
+		if h.Class != dns.ClassINET || h.Rrtype == dns.TypeOPT {
+			continue
+		}
+		name := dns.CanonicalName(h.Name)
+		if !below(zone, name) {
+			if strangers != nil && (h.Rrtype == dns.TypeSOA || h.Rrtype == dns.TypeNS) {
+				*strangers = true
+			}
+			continue
+		}
+		rr = dns.Copy(rr) // the message is shared with other tasks
+		h = rr.Header()
+		h.Name = name
+		if h.Ttl > maxTTLField {
+			h.Ttl = 0
+		}
+		if sig, ok := rr.(*dns.RRSIG); ok {
+			s := at(name, sig.TypeCovered)
+			s.Sigs = append(s.Sigs, sig)
+			continue
+		}
+		s := at(name, h.Rrtype)
+		s.RRs = append(s.RRs, rr)
+	}
+	kept := sets[:0]
+	for _, s := range sets {
+		if len(s.RRs) > 0 {
+			kept = append(kept, s)
+		}
+	}
+	return kept
+}
+
+// ttlOf is the one TTL of a set: its lowest (RFC 2181 §5.2).
+func ttlOf(s dnssec.Set) time.Duration {
+	ttl := s.RRs[0].Header().Ttl
+	for _, rr := range s.RRs {
+		ttl = min(ttl, rr.Header().Ttl)
+	}
+	return time.Duration(ttl) * time.Second
+}
+
+// entry is s as the cache keeps it; with no status or TTL yet.
+func entry(s dnssec.Set) cache.RRset {
+	return cache.RRset{Name: s.Name, Type: s.Type, RRs: s.RRs, Sigs: signatures(s), Rank: cache.RankAnswer}
+}
+
+func signatures(s dnssec.Set) []dns.RR {
+	var rrs []dns.RR
+	for _, sig := range s.Sigs {
+		rrs = append(rrs, sig)
+	}
+	return rrs
+}
+
+// setTTL gives every record of e the TTL of the whole.
+func setTTL(e *cache.RRset) {
+	ttl := uint32(max(e.TTL, 0) / time.Second) // #nosec G115 -- clamped by the caller
+	for _, section := range [][]dns.RR{e.RRs, e.Sigs, e.Proof} {
+		for _, rr := range section {
+			rr.Header().Ttl = ttl
+		}
+	}
+}

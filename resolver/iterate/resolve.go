@@ -1,0 +1,148 @@
+package iterate
+
+import (
+	"context"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"cordon/resolver/cache"
+	"cordon/resolver/dnssec"
+)
+
+// task is the work for one request. It belongs to one goroutine.
+type task struct {
+	r     *Resolver
+	cd    bool // do not validate, and keep what comes apart
+	v     *dnssec.Validator
+	spent Limits // counts, of the fields that count
+	// zones met on the way, so that one whose delegation has no TTL is usable
+	// for this request (RFC 1035 §3.2.1).
+	zones  map[string]*zone
+	active map[Question]bool // look-ups under way, to find loops
+}
+
+func (r *Resolver) newTask(cd bool) *task {
+	return &task{
+		r: r, cd: cd,
+		v: &dnssec.Validator{
+			Clock:      r.config.Clock,
+			Work:       &dnssec.Work{Limit: r.config.Limits.Validation},
+			RejectSHA1: r.config.RejectSHA1,
+		},
+		zones:  map[string]*zone{},
+		active: map[Question]bool{},
+	}
+}
+
+// found is what one look-up brings: an answer, an alias to follow, or a denial.
+type found struct {
+	rcode  int
+	sets   []cache.RRset // answer, or CNAME, or DNAME with its CNAME
+	denial *cache.RRset  // of a negative answer
+	target string        // where an alias leads, or ""
+}
+
+// Times for which failures are remembered (RFC 9520 §3.2).
+const (
+	failureTTL = 5 * time.Second
+	bogusTTL   = 60 * time.Second
+)
+
+// follow looks up q and what its aliases lead to (RFC 1034 §5.2.2, RFC 6672).
+func (t *task) follow(ctx context.Context, q Request) *Result {
+	res := &Result{Status: dnssec.Secure, TTL: cache.MaxTTL}
+	name, seen := q.Name, map[string]bool{q.Name: true}
+	for {
+		f, err := t.lookup(ctx, Question{name, q.Type})
+		if err != nil {
+			return failed(asFailure(err))
+		}
+		res.add(f)
+		switch {
+		case f.target == "":
+			return res
+		case seen[f.target]:
+			// The chain bites its tail: there is no answer at its end, and never
+			// will be, but what it is made of is true (as BIND and Unbound have it).
+			return failed(&failure{kind: unreachable, code: dns.ExtendedErrorCodeOther, text: "alias loop at " + f.target})
+		case q.Stop != nil && q.Stop(f.target):
+			res.Stopped = f.target
+			return res
+		}
+		if err := spend(&t.spent.Aliases, t.r.config.Limits.Aliases, "aliases"); err != nil {
+			return failed(asFailure(err))
+		}
+		name = f.target
+		seen[name] = true
+	}
+}
+
+// failed is the SERVFAIL that f means.
+func failed(f *failure) *Result {
+	res := &Result{Rcode: dns.RcodeServerFailure, EDE: []EDE{{f.code, f.text}}}
+	switch f.kind {
+	case bogusData:
+		res.Status, res.TTL = dnssec.Bogus, bogusTTL
+	case cancelled:
+	default:
+		res.TTL = failureTTL
+	}
+	return res
+}
+
+// add appends what one look-up found. The status of a chain is that of its
+// weakest link, its rcode that of the last name (RFC 6604 §3).
+func (res *Result) add(f *found) {
+	res.Rcode = f.rcode
+	for _, s := range f.sets {
+		res.Answer = append(append(res.Answer, s.RRs...), s.Sigs...)
+		res.Authority = append(res.Authority, s.Proof...)
+		res.weigh(s)
+	}
+	if f.denial != nil {
+		res.Authority = append(res.Authority, f.denial.Proof...)
+		res.weigh(*f.denial)
+	}
+}
+
+func (res *Result) weigh(s cache.RRset) {
+	res.Status = min(res.Status, s.Status)
+	res.TTL = min(res.TTL, s.TTL)
+	if s.Text == "" {
+		return
+	}
+	e := EDE{s.Code, s.Text}
+	for _, have := range res.EDE {
+		if have == e {
+			return
+		}
+	}
+	res.EDE = append(res.EDE, e)
+}
+
+// synthesise is the CNAME that a DNAME makes for name (RFC 6672 §2.2, §3.1).
+// ok is false when it would be longer than a name can be.
+func synthesise(name string, set cache.RRset) (s cache.RRset, target string, ok bool) {
+	d, isDNAME := set.RRs[0].(*dns.DNAME)
+	if !isDNAME {
+		return cache.RRset{}, "", false
+	}
+	prefix := name[:len(name)-len(set.Name)]
+	if set.Name == "." {
+		prefix = name
+	}
+	target = prefix + d.Target
+	if d.Target == "." {
+		target = prefix
+	}
+	target, err := canonical(target)
+	if err != nil {
+		return cache.RRset{}, "", false
+	}
+	h := dns.RR_Header{Name: name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: d.Hdr.Ttl}
+	return cache.RRset{
+		Name: name, Type: dns.TypeCNAME, Status: set.Status, TTL: set.TTL,
+		RRs: []dns.RR{&dns.CNAME{Hdr: h, Target: target}},
+	}, target, true
+}
