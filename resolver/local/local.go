@@ -60,7 +60,7 @@ func (a Answer) Append(dst []byte, q *wire.Query, limit int) []byte {
 //
 // The DS of a zone that really is delegated, without signature, belongs to the
 // parent and is resolved, so that a validating client finds the proof that it
-// is insecure (RFC 6303 §5, RFC 8375 §4).
+// is insecure (RFC 6303 §7, RFC 8375 §4).
 func (z *Zones) Lookup(name []byte, qtype, qclass uint16) (Answer, bool) {
 	if qclass != dns.ClassINET {
 		return z.otherClass(name, qtype, qclass), true
