@@ -36,7 +36,12 @@ const (
 func NewHTTPSSource(base string, client *http.Client) (Source, error) {
 	u, err := url.Parse(base)
 	if err != nil {
-		return nil, fmt.Errorf("source: %w", err)
+		// Its text without the URL, which may hold a password.
+		var parse *url.Error
+		if errors.As(err, &parse) {
+			err = parse.Err
+		}
+		return nil, fmt.Errorf("source: not a URL: %w", err)
 	}
 	if u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("source %q: an https URL without user, query or fragment is needed", u.Redacted())
