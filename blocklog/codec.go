@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"strings"
 )
 
 // A record in a segment, integers big-endian:
@@ -123,7 +124,7 @@ func (d *Decision) check() error {
 
 func (e *Event) check() error {
 	if !validKind(e.Kind) {
-		return fmt.Errorf("event: type %q is not 1 to %d lower-case letters, digits, dots and hyphens", e.Kind, maxKind)
+		return fmt.Errorf("event: type %q is reserved, or not 1 to %d lower-case letters, digits, dots and hyphens", e.Kind, maxKind)
 	}
 	if len(e.Data) > MaxEventData {
 		return fmt.Errorf("event %s: data of %d bytes is longer than %d", e.Kind, len(e.Data), MaxEventData)
@@ -162,7 +163,12 @@ func validName(name []byte) bool {
 	return false
 }
 
+// validKind refuses also the types of audit leaves that are no events, so that
+// an event cannot pass for one of them.
 func validKind(kind string) bool {
+	if kind == "decision" || kind == "decisions" || strings.HasPrefix(kind, "auditor.") {
+		return false
+	}
 	for _, c := range []byte(kind) {
 		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '.' || c == '-') {
 			return false

@@ -179,3 +179,19 @@ func TestRecordsAsJSONLines(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryTypeIsReadBackFromItsText(t *testing.T) {
+	for n := range 1 << 16 {
+		if got, err := ParseType(TypeText(uint16(n))); err != nil || got != uint16(n) {
+			t.Fatalf("type %d is written %s and read as %d, %v", n, TypeText(uint16(n)), got, err)
+		}
+	}
+	if got, err := ParseType("TYPE65"); err != nil || got != 65 {
+		t.Errorf("TYPE65 is read as %d, %v", got, err)
+	}
+	for _, bad := range []string{"", "TYPE", "TYPE65536", "TYPE-1", "65"} {
+		if got, err := ParseType(bad); err == nil {
+			t.Errorf("%q is read as %d", bad, got)
+		}
+	}
+}

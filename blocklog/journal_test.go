@@ -189,6 +189,9 @@ func TestAppendRefusesWhatARecordCannotHold(t *testing.T) {
 	if err := j.Event("Not A Kind", nil); err == nil {
 		t.Error("an event type with spaces was accepted")
 	}
+	if err := j.Event("auditor.gap", struct{}{}); err == nil {
+		t.Error("an event that passes for one of the auditor's was accepted")
+	}
 	if err := j.Event("x", []int{1}); err == nil {
 		t.Error("event data that is not an object was accepted")
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -104,6 +105,20 @@ func NameText(wire []byte) string {
 // TypeText is the mnemonic of a question type, or TYPE65400 for one without
 // (RFC 3597 §5).
 func TypeText(t uint16) string { return dns.Type(t).String() }
+
+// ParseType reads what TypeText gives. It reads TYPE65 as well as HTTPS, so
+// that text written before a type had a mnemonic stays readable.
+func ParseType(text string) (uint16, error) {
+	if t, ok := dns.StringToType[text]; ok {
+		return t, nil
+	}
+	digits, ok := strings.CutPrefix(text, "TYPE")
+	t, err := strconv.ParseUint(digits, 10, 16)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("%q is not a record type", text)
+	}
+	return uint16(t), nil
+}
 
 // WriteJSON renders a record as one line of JSON: seq, time (RFC 3339, UTC),
 // type; of a decision ("type":"decision") the enforced match and the question,

@@ -154,7 +154,7 @@ func (r *Reader) newest() (bool, error) {
 }
 
 // atTail decides what a missing record at the end of the newest segment is:
-// io.EOF, or damage when the file was cut or whole records follow.
+// io.EOF, or damage when the file was cut or replaced or whole records follow.
 func (r *Reader) atTail(cause error) error {
 	info, err := r.f.Stat()
 	if err != nil {
@@ -162,6 +162,9 @@ func (r *Reader) atTail(cause error) error {
 	}
 	if info.Size() < r.off {
 		return r.damage(fmt.Sprintf("the file ends at %d", info.Size()))
+	}
+	if named, err := os.Stat(segmentPath(r.dir, r.first)); err != nil || !os.SameFile(named, info) {
+		return r.damage("the file was replaced or removed while it was read")
 	}
 	if !errors.Is(cause, errDamaged) {
 		return io.EOF

@@ -245,6 +245,31 @@ func TestTheNewestSegmentCutBehindAReaderIsDamage(t *testing.T) {
 	}
 }
 
+func TestTheNewestSegmentReplacedUnderAReaderIsDamage(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	mustAppend(t, j, decision("a.example", 1))
+	r, err := OpenReader(dir, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	drain(t, r, 1)
+	j.Close()
+	if err := os.Remove(segmentPath(dir, 1)); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, dir, Options{}) // begins anew with record 1
+	mustAppend(t, j, decision("b.example", 1))
+	var d *DamageError
+	if _, _, err := r.Next(); !errors.As(err, &d) {
+		t.Fatalf("the replacement is reported as %v", err)
+	}
+	if _, err := r.Skip(); !errors.Is(err, io.EOF) {
+		t.Fatalf("Skip gave %v", err)
+	}
+}
+
 func TestASegmentOfANewerVersionIsRefusedByName(t *testing.T) {
 	dir := t.TempDir()
 	h := segmentHeader(1)

@@ -99,7 +99,7 @@ type Record struct {
 // "list.refused", "guard.held", "guard.released", "override", "exemption",
 // "started", "stopped", "gap".
 type Event struct {
-	Kind string          `json:"type"` // lower-case letters, digits, "." and "-"; 1 to 64 bytes
+	Kind string          `json:"type"` // lower-case letters, digits, "." and "-"; 1 to 64 bytes; not of the auditor's own
 	Data json.RawMessage `json:"data"` // canonical JSON object, at most MaxEventData bytes
 }
 
