@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/miekg/dns"
+
+	"cordon/resolver/wire"
 )
 
 // record is a resource record without its owner.
@@ -68,7 +70,10 @@ type node struct {
 // find returns the deepest zone that name is in, and the offset of its apex in
 // name; nil if there is none.
 func (n *node) find(name []byte) (*zone, int) {
-	var labels [128]uint8 // offsets; a name has at most 127 labels and 255 bytes
+	if len(name) > wire.MaxName {
+		return nil, 0
+	}
+	var labels [128]uint8 // offsets; a name has at most 127 labels
 	count := 0
 	for off := 0; off < len(name) && name[off] != 0 && count < len(labels); off += 1 + int(name[off]) {
 		labels[count] = uint8(off)

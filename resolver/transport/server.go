@@ -1,0 +1,207 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// Config says where to listen and what the limits are. Clock is required, and
+// at least one address.
+type Config struct {
+	UDP, TCP []netip.AddrPort // addresses to listen at; port 0 means any free one
+
+	Sockets  int // UDP sockets, and reading goroutines, per address; default GOMAXPROCS
+	InFlight int // resolutions under way at a time that came by UDP, and as many by streams; default 2048
+
+	Streams          int           // stream connections at a time; default 4096
+	StreamsPerClient int           // of them per IPv4 address or IPv6 /64; default 128
+	Pipeline         int           // queries of one connection in work or with a reply not yet sent; default 64
+	Idle             time.Duration // a connection with no whole query for so long is closed; default 10 s
+	Write            time.Duration // time that a peer has to take what is sent; default 5 s
+
+	Grace time.Duration // time that a shutdown leaves to what is under way; default 5 s
+
+	Clock      func() time.Time
+	Registerer prometheus.Registerer // default: metrics are kept but not registered
+	Log        *slog.Logger          // default: nothing is logged
+}
+
+// Server holds the open sockets. Between Listen and Serve queries wait in the
+// kernel.
+type Server struct {
+	c   Config
+	m   *metrics
+	udp []*udpSocket
+	tcp []*net.TCPListener
+}
+
+// Listen opens the sockets. The caller must call Serve or Close.
+func Listen(ctx context.Context, c Config) (*Server, error) {
+	if c.Clock == nil {
+		return nil, errors.New("transport: no clock")
+	}
+	if len(c.UDP)+len(c.TCP) == 0 {
+		return nil, errors.New("transport: no address to listen at")
+	}
+	c.setDefaults()
+	m, err := newMetrics(c.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register the metrics of the transports: %w", err)
+	}
+	s := &Server{c: c, m: m}
+	for _, addr := range c.TCP {
+		l, err := listenTCP(ctx, addr)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("listen at %s by TCP: %w", addr, err), s.Close())
+		}
+		s.tcp = append(s.tcp, l)
+	}
+	for _, addr := range c.UDP {
+		for range c.Sockets {
+			u, err := listenUDP(ctx, addr)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("listen at %s by UDP: %w", addr, err), s.Close())
+			}
+			s.udp = append(s.udp, u)
+			addr = u.local // the others share the port that the first one got
+		}
+	}
+	return s, nil
+}
+
+func (c *Config) setDefaults() {
+	set := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	set(&c.Sockets, runtime.GOMAXPROCS(0))
+	set(&c.InFlight, 2048)
+	set(&c.Streams, 4096)
+	set(&c.StreamsPerClient, 128)
+	set(&c.Pipeline, 64)
+	setTime := func(v *time.Duration, d time.Duration) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	setTime(&c.Idle, 10*time.Second)
+	setTime(&c.Write, 5*time.Second)
+	setTime(&c.Grace, 5*time.Second)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// UDP returns the addresses that are listened at, one per socket.
+func (s *Server) UDP() []netip.AddrPort {
+	var addrs []netip.AddrPort
+	for _, u := range s.udp {
+		addrs = append(addrs, u.local)
+	}
+	return addrs
+}
+
+// TCP returns the addresses that are listened at.
+func (s *Server) TCP() []netip.AddrPort {
+	var addrs []netip.AddrPort
+	for _, l := range s.tcp {
+		addrs = append(addrs, l.Addr().(*net.TCPAddr).AddrPort())
+	}
+	return addrs
+}
+
+// Serve answers queries until ctx ends or a socket fails for good, then shuts
+// down in order: it stops reading, waits up to Grace for what is under way and
+// sends it, then closes the sockets. It returns nil after ctx has ended. Call
+// it once.
+func (s *Server) Serve(ctx context.Context, h Handler) error {
+	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+
+	udp := newWorkers(work, s.c.InFlight)
+	streams := &streams{
+		c: &s.c, m: s.m, handler: h,
+		workers:   newWorkers(work, s.c.InFlight),
+		admission: newAdmission(s.c.Streams, s.c.StreamsPerClient),
+	}
+
+	readers, reading := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(reading, s.stopReading)
+	defer stop()
+	for _, u := range s.udp {
+		readers.Go(func() error { return u.serve(reading, h, udp, s.m) })
+	}
+	for _, l := range s.tcp {
+		readers.Go(func() error { return streams.accept(reading, l) })
+	}
+	err := readers.Wait() // the readers of connections, too, stop when reading ends
+
+	grace := time.AfterFunc(s.c.Grace, func() {
+		giveUp()
+		streams.abort()
+	})
+	udp.wait()
+	streams.wait()
+	grace.Stop()
+	return errors.Join(err, s.Close())
+}
+
+// Close closes the sockets of a server that does not serve.
+func (s *Server) Close() error {
+	var errs []error
+	for _, u := range s.udp {
+		errs = append(errs, u.conn.Close())
+	}
+	for _, l := range s.tcp {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stopReading makes reads and accepts return at once. The UDP sockets stay open
+// for the replies under way.
+func (s *Server) stopReading() {
+	for _, u := range s.udp {
+		_ = u.conn.SetReadDeadline(past) // fails only if closed
+	}
+	for _, l := range s.tcp {
+		_ = l.Close()
+	}
+}
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
+
+// listenConfig opens listening sockets with control applied to each.
+func listenConfig(control func(fd int) error) *net.ListenConfig {
+	return &net.ListenConfig{KeepAlive: -1, Control: rawControl(control)}
+}
+
+func listenTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPListener, error) {
+	l, err := listenConfig(nil).Listen(ctx, network("tcp", addr.Addr()), addr.String())
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// network names the network for one address family, so that [::] does not take
+// IPv4 as well.
+func network(name string, addr netip.Addr) string {
+	if addr.Unmap().Is4() {
+		return name + "4"
+	}
+	return name + "6"
+}

@@ -1,0 +1,299 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"sync"
+)
+
+// Why a connection ended; labels of cordon_streams_closed_total.
+const (
+	closedByClient = "client"   // it closed, or the connection broke
+	closedIdle     = "idle"     // no whole query in time
+	closedSlow     = "slow"     // it did not take its replies
+	closedProtocol = "protocol" // it sent what is no query
+	closedWithheld = "withheld" // block decisions could not be written
+	closedShutdown = "shutdown"
+)
+
+// errTooLong: a message longer than maxQuery, which no honest client sends. The
+// bound keeps the memory of a connection small while its peer is slow.
+var errTooLong = errors.New("transport: query too long")
+
+// stream is one connection: a goroutine that reads and answers what it can, and
+// one that writes, so that a peer that does not read holds up nobody but
+// itself. Replies leave in the order in which they are ready (RFC 7766 §7).
+type stream struct {
+	*streams
+	conn    net.Conn
+	meta    Meta
+	session Session
+
+	// places holds one token per query that is in work or whose reply has not
+	// been written yet. replies has as much room, so that sending to it never
+	// blocks: each chunk is at least one query.
+	places  chan struct{}
+	replies chan chunk
+	pending sync.WaitGroup // resolutions under way
+	broken  chan struct{}  // closed by the writer when it cannot write any more
+	slow    bool           // set by the writer: the peer did not take replies in time
+
+	mu      sync.Mutex // guards stopped, and the read deadline against it
+	stopped bool
+}
+
+// chunk is framed replies to write together.
+type chunk struct {
+	frames  []byte
+	queries int // places to give back; not all need have a reply
+}
+
+func newStream(s *streams, conn net.Conn, meta Meta) *stream {
+	return &stream{
+		streams: s,
+		conn:    conn,
+		meta:    meta,
+		session: s.handler.Session(),
+		places:  make(chan struct{}, s.c.Pipeline),
+		replies: make(chan chunk, s.c.Pipeline),
+		broken:  make(chan struct{}),
+	}
+}
+
+// run serves the connection until its end and says why it ended. When ctx ends
+// it reads no more, and finishes what is under way.
+func (st *stream) run(ctx context.Context) string {
+	stop := context.AfterFunc(ctx, st.stopReading)
+	defer stop()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		st.write()
+	}()
+	reason := st.read()
+	st.pending.Wait()
+	close(st.replies)
+	<-written
+	_ = st.conn.Close()
+	if st.slow {
+		return closedSlow
+	}
+	return reason
+}
+
+// read answers queries in batches: all that have come in whole, up to
+// batchSize and to the free places. It returns why it ended.
+func (st *stream) read() string {
+	in := bufio.NewReaderSize(st.conn, 2+maxQuery)
+	for {
+		select {
+		case st.places <- struct{}{}:
+		case <-st.broken:
+			return closedByClient
+		}
+		if err := st.setReadDeadline(); err != nil {
+			return st.readError(err)
+		}
+		var batch batch
+		for {
+			frame, err := peekFrame(in)
+			if err != nil {
+				return st.readError(err)
+			}
+			verdict := st.answer(&batch, frame[2:])
+			_, _ = in.Discard(len(frame)) // what was peeked at is there
+			if verdict == Drop {
+				st.flush(&batch)
+				return closedProtocol
+			}
+			if batch.queries == batchSize || !wholeFrame(in) || !st.tryPlace() {
+				break
+			}
+		}
+		if !st.flush(&batch) {
+			return closedWithheld
+		}
+	}
+}
+
+// batch is what read has answered and not yet committed.
+type batch struct {
+	frames  []byte
+	replies int
+	queries int
+	count   [Later + 1]int
+	shed    int
+}
+
+// answer answers one query, whose place is taken.
+func (st *stream) answer(b *batch, query []byte) Verdict {
+	b.queries++
+	start := len(b.frames)
+	frames, verdict := st.session.Answer(append(b.frames, 0, 0), query, st.meta)
+	b.count[verdict]++
+	switch verdict {
+	case Reply:
+		b.frames = frames
+		binary.BigEndian.PutUint16(b.frames[start:], uint16(len(b.frames)-start-2))
+		b.replies++
+		return verdict
+	case Later:
+		if st.resolve(query) {
+			return verdict
+		}
+		b.shed++
+	}
+	<-st.places // no reply will come that gives the place back
+	return verdict
+}
+
+// flush commits the batch and hands its replies to the writer. When it fails
+// they are withheld and it returns false.
+func (st *stream) flush(b *batch) bool {
+	st.m.tcp.count(b.count, b.shed)
+	if b.replies == 0 {
+		return true
+	}
+	if err := st.session.Commit(); err != nil {
+		st.m.tcp.withheld.Add(float64(b.replies))
+		return false
+	}
+	st.replies <- chunk{b.frames, b.replies}
+	return true
+}
+
+// resolve hands a query to a worker; false if there is none free.
+func (st *stream) resolve(query []byte) bool {
+	query = bytes.Clone(query)
+	st.pending.Add(1)
+	started := st.workers.start(func(ctx context.Context) {
+		defer st.pending.Done()
+		c := chunk{queries: 1}
+		if reply := st.handler.Resolve(ctx, query, st.meta); reply != nil {
+			c.frames = binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reply)), uint16(len(reply)))
+			c.frames = append(c.frames, reply...)
+		}
+		st.replies <- c
+	})
+	if !started {
+		st.pending.Done()
+	}
+	return started
+}
+
+// write writes what comes in replies until it is closed, as much as there is at
+// a time. After a failure it goes on giving places back.
+func (st *stream) write() {
+	broken := false
+	var ready [batchSize]chunk
+	var frames [batchSize][]byte
+	for first := range st.replies {
+		ready[0] = first
+		n := 1
+		for more := true; more && n < batchSize; {
+			select {
+			case c, ok := <-st.replies:
+				if more = ok; ok {
+					ready[n] = c
+					n++
+				}
+			default:
+				more = false
+			}
+		}
+		queries := 0
+		for i, c := range ready[:n] {
+			frames[i] = c.frames
+			queries += c.queries
+		}
+		if !broken {
+			buffers := net.Buffers(frames[:n])
+			err := st.conn.SetWriteDeadline(st.c.Clock().Add(st.c.Write))
+			if err == nil {
+				_, err = buffers.WriteTo(st.conn)
+			}
+			if err != nil {
+				st.m.tcp.sendErrors.Add(float64(queries))
+				broken = true
+				st.slow = errors.Is(err, os.ErrDeadlineExceeded)
+				close(st.broken)
+				_ = st.conn.Close() // ends the reader
+			}
+		}
+		clear(ready[:n])
+		for range queries {
+			<-st.places
+		}
+	}
+}
+
+// tryPlace takes a place if one is free.
+func (st *stream) tryPlace() bool {
+	select {
+	case st.places <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// setReadDeadline gives the peer time for one more query, unless reading has
+// been stopped.
+func (st *stream) setReadDeadline() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.stopped {
+		return os.ErrDeadlineExceeded
+	}
+	return st.conn.SetReadDeadline(st.c.Clock().Add(st.c.Idle))
+}
+
+func (st *stream) stopReading() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.stopped = true
+	_ = st.conn.SetReadDeadline(past) // fails only if closed
+}
+
+// readError says why a failed read ended the connection.
+func (st *stream) readError(err error) string {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	switch {
+	case st.stopped:
+		return closedShutdown
+	case errors.Is(err, errTooLong):
+		return closedProtocol
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return closedIdle
+	}
+	return closedByClient
+}
+
+// peekFrame waits for a whole message and returns it with the length in front
+// of it (RFC 1035 §4.2.2), without taking it from in.
+func peekFrame(in *bufio.Reader) ([]byte, error) {
+	prefix, err := in.Peek(2)
+	if err != nil {
+		return nil, err
+	}
+	size := int(binary.BigEndian.Uint16(prefix))
+	if size > maxQuery {
+		return nil, errTooLong
+	}
+	return in.Peek(2 + size)
+}
+
+// wholeFrame says whether a whole message can be read without waiting.
+func wholeFrame(in *bufio.Reader) bool {
+	if in.Buffered() < 2 {
+		return false
+	}
+	prefix, err := in.Peek(2)
+	return err == nil && in.Buffered() >= 2+int(binary.BigEndian.Uint16(prefix))
+}

@@ -1,0 +1,234 @@
+package transport
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// UpstreamConfig says how authoritative servers are asked. All may be left out.
+type UpstreamConfig struct {
+	UDPTimeout    time.Duration // for one exchange by UDP; default 2 s
+	StreamTimeout time.Duration // for one exchange by TCP, connecting included; default 4 s
+	// NearMisses is how many datagrams that are no reply to the query are waited
+	// past before the server is asked by TCP instead (RFC 5452 §9.2 counts on
+	// it); default 4.
+	NearMisses int
+	// MixCase asks in a random mixture of cases and takes only a reply in the
+	// same one (draft-vixie-dnsext-dns0x20).
+	MixCase    bool
+	Registerer prometheus.Registerer // default: metrics are kept but not registered
+}
+
+// Upstream asks authoritative servers. Each UDP query has a socket of its own,
+// connected, with a source port from crypto/rand over the whole range of
+// unprivileged ports, and an ID from crypto/rand (RFC 5452 §9). Safe for
+// concurrent use; it holds nothing that needs closing.
+type Upstream struct {
+	c UpstreamConfig
+	m *upstreamMetrics
+}
+
+// NewUpstream returns an Upstream. It fails only if its metrics cannot be
+// registered.
+func NewUpstream(c UpstreamConfig) (*Upstream, error) {
+	if c.UDPTimeout <= 0 {
+		c.UDPTimeout = 2 * time.Second
+	}
+	if c.StreamTimeout <= 0 {
+		c.StreamTimeout = 4 * time.Second
+	}
+	if c.NearMisses <= 0 {
+		c.NearMisses = 4
+	}
+	m, err := newUpstreamMetrics(c.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register the metrics of upstream queries: %w", err)
+	}
+	return &Upstream{c, m}, nil
+}
+
+// Exchange sends query to server and returns the reply to it, by TCP if stream
+// is set. The ID of query is replaced in a copy. The reply has the question of
+// query, in the same case; a reply that was cut off (TC) is returned as it is.
+//
+// Datagrams that do not match, or that match and cannot be parsed, are dropped
+// and waited past, since anybody can send them (TuDoor); so are ICMP errors.
+// After NearMisses of them an attack has to be assumed, and what is returned is
+// an empty reply with TC: the caller does with it what is to be done, it asks
+// by TCP.
+func (u *Upstream) Exchange(ctx context.Context, server netip.AddrPort, query *dns.Msg, stream bool) (*dns.Msg, error) {
+	timeout, exchange, count := u.c.UDPTimeout, u.exchangeUDP, &u.m.udp
+	if stream {
+		timeout, exchange, count = u.c.StreamTimeout, u.exchangeStream, &u.m.tcp
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	count.queries.Inc()
+	reply, err := u.ask(ctx, server, query, exchange, !stream && u.c.MixCase)
+	if err != nil {
+		if ctx.Err() != nil {
+			count.timeouts.Inc()
+			err = errors.Join(ctx.Err(), err)
+		} else {
+			count.failures.Inc()
+		}
+		return nil, fmt.Errorf("ask %s by %s: %w", server, count.name, err)
+	}
+	return reply, nil
+}
+
+// exchangeFunc sends the query in a and returns the reply.
+type exchangeFunc func(ctx context.Context, server netip.AddrPort, a *asked) (*dns.Msg, error)
+
+func (u *Upstream) ask(ctx context.Context, server netip.AddrPort, query *dns.Msg, exchange exchangeFunc, mixCase bool) (*dns.Msg, error) {
+	if a := server.Addr(); !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || server.Port() == 0 {
+		return nil, errors.New("not an address that a server can have")
+	}
+	a, err := newAsked(query, mixCase)
+	if err != nil {
+		return nil, err
+	}
+	return exchange(ctx, server, a)
+}
+
+// asked is a query as it was sent, to hold replies against.
+type asked struct {
+	query    *dns.Msg // as the caller has it
+	packet   []byte
+	question []byte // question section in packet
+	exact    bool   // the reply must have the same case
+}
+
+// newAsked packs a query with a random ID, and in mixed case if asked to.
+func newAsked(query *dns.Msg, mixCase bool) (*asked, error) {
+	if len(query.Question) != 1 {
+		return nil, fmt.Errorf("the query has %d questions, not one", len(query.Question))
+	}
+	var random [2 + 32]byte // ID, and a bit for each byte of a name
+	if _, err := rand.Read(random[:]); err != nil {
+		return nil, err
+	}
+	q := *query
+	q.Id = binary.BigEndian.Uint16(random[:])
+	packet, err := q.Pack()
+	if err != nil {
+		return nil, fmt.Errorf("pack the query: %w", err)
+	}
+	end, ok := questionEnd(packet)
+	if !ok {
+		return nil, errors.New("pack the query: malformed question")
+	}
+	a := &asked{query: query, packet: packet, question: packet[headerLen:end], exact: mixCase}
+	if mixCase {
+		for i, c := range a.question[:len(a.question)-4] {
+			if isLetter(c) && random[2+i/8]>>(i%8)&1 != 0 {
+				a.question[i] ^= 'a' - 'A'
+			}
+		}
+	}
+	return a, nil
+}
+
+// Why a message is no reply to what was asked.
+var (
+	errMismatch  = errors.New("not a reply to this query")
+	errMalformed = errors.New("malformed reply")
+)
+
+// match parses packet, which it changes, if it is the reply: ID, QR, opcode and
+// exactly the one question that was asked (RFC 5452 §9.1). The reply takes the
+// question's name as the caller wrote it.
+func (a *asked) match(packet []byte) (*dns.Msg, error) {
+	end, ok := questionEnd(packet)
+	if !ok || binary.BigEndian.Uint16(packet) != binary.BigEndian.Uint16(a.packet) ||
+		packet[2]&0x80 == 0 || (packet[2]^a.packet[2])&0x78 != 0 {
+		return nil, errMismatch
+	}
+	question := packet[headerLen:end]
+	if !equalQuestion(question, a.question, a.exact) {
+		return nil, errMismatch
+	}
+	if err := a.restoreCase(question); err != nil {
+		return nil, err
+	}
+	reply := new(dns.Msg)
+	if err := reply.Unpack(packet); err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return reply, nil
+}
+
+// restoreCase writes the name into the question as the caller has it. Names
+// that are compressed to it follow.
+func (a *asked) restoreCase(question []byte) error {
+	_, err := dns.PackDomainName(a.query.Question[0].Name, question, 0, nil, false)
+	return err
+}
+
+const headerLen = 12
+
+// questionEnd returns the offset behind the one question of a message; false if
+// it has not exactly one, or one with compression.
+func questionEnd(packet []byte) (int, bool) {
+	if len(packet) < headerLen || binary.BigEndian.Uint16(packet[4:]) != 1 {
+		return 0, false
+	}
+	off := headerLen
+	for off < len(packet) && packet[off] != 0 && packet[off] < 64 {
+		off += 1 + int(packet[off])
+	}
+	end := off + 5
+	return end, end <= len(packet) && packet[off] == 0
+}
+
+// equalQuestion compares two question sections; without exact, letters of the
+// name count the same in both cases (RFC 4343).
+func equalQuestion(a, b []byte, exact bool) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	name := len(a) - 4
+	for i := range a {
+		same := a[i] == b[i] || !exact && i < name && isLetter(a[i]) && a[i]^b[i] == 'a'-'A'
+		if !same {
+			return false
+		}
+	}
+	return true
+}
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+
+// tooSuspicious stands for a reply when too many were forged: TC alone.
+func (a *asked) tooSuspicious() *dns.Msg {
+	reply := new(dns.Msg)
+	reply.SetReply(a.query)
+	reply.Question = slices.Clone(a.query.Question)
+	reply.Truncated = true
+	return reply
+}
+
+// randomPort returns a port from 1024 to 65535, all equally likely.
+func randomPort() (int, error) {
+	n, err := rand.Int(rand.Reader, big.NewInt(1<<16-1024))
+	if err != nil {
+		return 0, err
+	}
+	return 1024 + int(n.Int64()), nil
+}
+
+// breakOff makes reads and writes of conn fail when ctx ends.
+func breakOff(ctx context.Context, conn net.Conn) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(past) }) // fails only if closed
+}
