@@ -207,7 +207,7 @@ func (k *foundry) officers(f *Founded) error {
 		if slices.ContainsFunc(f.Officers[:i], func(other Officer) bool { return other.Name == o.Name }) {
 			return fmt.Errorf("officer %q stands twice", o.Name)
 		}
-		key, err := k.key(o.Name, o.Name, "signs statements in the register")
+		key, err := k.key(o.Name, o.Name, "signs statements in the register as "+o.Name)
 		if err != nil {
 			return err
 		}
@@ -259,6 +259,9 @@ func (k *foundry) rootOfTrust() error {
 			return err
 		}
 		*into = signing.RoleKeys{Keys: []crypto.PublicKey{key.Public()}, Threshold: 1}
+		if err := writeHolder(filepath.Join(k.Dir, PeopleDir), name, key.Public()); err != nil {
+			return err
+		}
 	}
 	if _, err := repository.StageRoot(roles, k.Settings.Expiry.Root.After(k.Clock())); err != nil {
 		return err

@@ -298,7 +298,7 @@ func (o *Office) Propose(ctx context.Context, p Proposal, by string) (*Measure, 
 	if p.Scope == 0 {
 		p.Scope = o.Register.Procedure.Proposals.Scope
 	}
-	if err := checkListable(p.Name, p.Scope); err != nil {
+	if err := checkListable(blocklist.Entry{Name: p.Name, Scope: p.Scope, Category: p.Category}, o.Settings.pages()); err != nil {
 		return nil, err
 	}
 	category, _ := o.Register.Procedure.Category(p.Category)

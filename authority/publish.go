@@ -179,10 +179,8 @@ func (o *Office) stage() (*blocklist.List, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range list.Entries {
-		if err := checkListable(e.Name, e.Scope); err != nil {
-			return nil, fmt.Errorf("measure %s: %w: lift it", e.ID, err)
-		}
+	if err := checkGuard(list); err != nil {
+		return nil, fmt.Errorf("every resolver would refuse this list:\n%w\nLift what is named here", err)
 	}
 	recipients, sum, err := o.recipients()
 	if err != nil {
