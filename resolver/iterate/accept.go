@@ -79,23 +79,29 @@ func (t *task) cutBetween(zone, name string) bool {
 	return false
 }
 
-// acceptDNAME takes the DNAME above the name asked. The CNAME beside it is not
-// looked at: it is made anew from the DNAME (RFC 6672 §5.3.1).
+// acceptDNAME takes the DNAME above the name asked. The CNAME beside it is made
+// anew from the DNAME; one that says otherwise shows that the reply was tampered
+// with (RFC 6672 §5.3.1).
 func (t *task) acceptDNAME(ctx context.Context, z *zone, r *reply) (cache.RRset, error) {
-	for _, s := range r.answer {
-		if s.Type != dns.TypeDNAME || !strictlyBelow(s.Name, r.q.Name) {
-			continue
-		}
-		if len(s.RRs) != 1 {
-			return cache.RRset{}, &failure{kind: bogusData, code: dns.ExtendedErrorCodeInvalidData, text: "several DNAME records at " + s.Name}
-		}
-		e, err := t.acceptSet(ctx, z, r, s)
-		if err == nil {
-			t.keep(e)
-		}
+	invalid := func(what string) error {
+		return &failure{kind: bogusData, code: dns.ExtendedErrorCodeInvalidData, text: what + " at " + r.q.Name}
+	}
+	s := r.dname()
+	if len(s.RRs) != 1 {
+		return cache.RRset{}, invalid("several DNAME records")
+	}
+	e, err := t.acceptSet(ctx, z, r, *s)
+	if err != nil {
 		return e, err
 	}
-	return cache.RRset{}, &failure{kind: unreachable, text: "no DNAME"} // readReply saw one
+	_, target, ok := synthesise(r.q.Name, e)
+	if c := r.set(r.answer, dns.TypeCNAME, r.q.Name); ok && c != nil {
+		if given := c.RRs[0].(*dns.CNAME); dns.CanonicalName(given.Target) != target {
+			return e, invalid("CNAME that its DNAME does not make")
+		}
+	}
+	t.keep(e)
+	return e, nil
 }
 
 // acceptSet validates one set and gives it its status and lifetime.
@@ -212,6 +218,12 @@ func (t *task) proveDenial(ctx context.Context, z *zone, r *reply, soa *dnssec.S
 		p = d.NoDS(r.q.Name)
 	default:
 		p = d.NODATA(r.q.Name, r.q.Type)
+	}
+	if r.kind == noName && p.Status == dnssec.Bogus && !p.Exhausted {
+		// Some servers say NXDOMAIN for an empty non-terminal; what is proven counts.
+		if n := d.NODATA(r.q.Name, r.q.Type); n.Status != dnssec.Bogus {
+			p, e.Kind = n, cache.NoData
+		}
 	}
 	if p.Status == dnssec.Bogus {
 		return bogusFailure(p.Verdict)

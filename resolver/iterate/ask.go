@@ -22,6 +22,8 @@ type cursor struct {
 	sent    int
 	note    string // why the last server was of no use
 	looped  bool   // an address was not found because of the way here
+	// fellBack: what the parents of the servers' own zones gave is in the list.
+	fellBack bool
 }
 
 type candidate struct {
@@ -100,6 +102,14 @@ func (c *cursor) next(ctx context.Context) (*candidate, error) {
 		}
 		for _, addr := range found {
 			c.add(addr)
+		}
+	}
+	if !c.fellBack {
+		c.fellBack = true
+		for _, ns := range c.z.ns {
+			for _, addr := range c.t.parentGlue(ns) {
+				c.add(addr)
+			}
 		}
 	}
 	for tries := range maxTries {
@@ -330,6 +340,17 @@ func (t *task) findAddresses(ctx context.Context, z *zone, ns string) ([]netip.A
 		last = &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: ns + " has no address"}
 	}
 	return nil, last
+}
+
+// parentGlue are the addresses of ns that came with the delegation of the zone it
+// lies in: second best, for when that zone itself gives none or wrong ones.
+func (t *task) parentGlue(ns string) []netip.Addr {
+	for n := ns; n != "."; n = parent(n) {
+		if z := t.knownZone(n); z != nil && len(z.glue[ns]) > 0 {
+			return z.glue[ns]
+		}
+	}
+	return nil
 }
 
 func (t *task) addressQuestions(ns string) []Question {

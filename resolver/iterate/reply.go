@@ -1,6 +1,7 @@
 package iterate
 
 import (
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -51,7 +52,7 @@ func readReply(zone string, q Question, msg *dns.Msg) (*reply, string) {
 	r.answer = collect(zone, msg.Answer, nil)
 	strangers := false
 	r.authority = collect(zone, msg.Ns, &strangers)
-	if r.kind = r.positive(); r.kind != 0 {
+	if r.kind = r.positive(); r.kind != 0 && (msg.Rcode != dns.RcodeYXDomain || r.kind == redirect) {
 		r.answer = r.chain()
 		if zone == "." && q.Type == dns.TypeNS {
 			r.glue = addresses(msg.Extra) // priming (RFC 9609 §4)
@@ -90,18 +91,28 @@ func addresses(section []dns.RR) []dns.RR {
 // positive finds what the answer section has for the question. A DNAME comes
 // first, since the CNAME beside it was made from it.
 func (r *reply) positive() replyKind {
-	if r.set(r.answer, r.q.Type, r.q.Name) != nil || r.q.Type == dns.TypeANY && r.set(r.answer, 0, r.q.Name) != nil {
-		return answer
-	}
 	for _, s := range r.answer {
-		if s.Type == dns.TypeDNAME && strictlyBelow(s.Name, r.q.Name) {
+		switch {
+		case s.Type == dns.TypeDNAME && strictlyBelow(s.Name, r.q.Name):
 			return redirect
+		case s.Name != r.q.Name:
+		case s.Type == r.q.Type || r.q.Type == dns.TypeANY:
+			return answer
+		case s.Type == dns.TypeCNAME && len(s.RRs) == 1 && r.dname() == nil:
+			return alias
 		}
 	}
-	if c := r.set(r.answer, dns.TypeCNAME, r.q.Name); c != nil && len(c.RRs) == 1 {
-		return alias
-	}
 	return 0
+}
+
+// dname is the DNAME set above the name asked.
+func (r *reply) dname() *dnssec.Set {
+	for i, s := range r.answer {
+		if s.Type == dns.TypeDNAME && strictlyBelow(s.Name, r.q.Name) {
+			return &r.answer[i]
+		}
+	}
+	return nil
 }
 
 // chain keeps of the answer section what the question leads to, in order.
@@ -191,6 +202,9 @@ func collect(zone string, section []dns.RR, strangers *bool) []dnssec.Set {
 			}
 			continue
 		}
+		if n, ok := rr.(*dns.NSEC); ok && !below(zone, dns.CanonicalName(n.NextDomain)) {
+			continue // would speak of another zone
+		}
 		rr = dns.Copy(rr) // the message is shared with other tasks
 		h = rr.Header()
 		h.Name = name
@@ -203,7 +217,11 @@ func collect(zone string, section []dns.RR, strangers *bool) []dnssec.Set {
 			continue
 		}
 		s := at(name, h.Rrtype)
-		s.RRs = append(s.RRs, rr)
+		// Equal records are one (RFC 2181 §5); looked for in sets of a sane size.
+		same := func(have dns.RR) bool { return dns.IsDuplicate(have, rr) }
+		if len(s.RRs) > 64 || !slices.ContainsFunc(s.RRs, same) {
+			s.RRs = append(s.RRs, rr)
+		}
 	}
 	kept := sets[:0]
 	for _, s := range sets {
