@@ -29,6 +29,9 @@ func (r *Register) Assemble(serial uint64, issued time.Time, pages map[string]bl
 			l.Categories[c.ID] = page
 		}
 	}
+	if len(l.Categories) == 0 {
+		return nil, errors.New("there is no stop page to lead people to: add one for each category to stop_pages in authority.yaml")
+	}
 	for _, e := range l.Entries {
 		if _, ok := l.Categories[e.Category]; !ok {
 			return nil, fmt.Errorf("measure %s (%s): category %s has no stop page: add it to stop_pages in authority.yaml", e.ID, e.Name, e.Category)

@@ -33,6 +33,7 @@ type Founding struct {
 	Targets    Holders
 	Settings   Settings // where to keep and publish what; paths as they shall stand in authority.yaml
 	Passphrase []byte   // of all keys that are made
+	KDFLogN    int      // work to try one passphrase is 2^KDFLogN; 0: signing's default
 	Clock      func() time.Time
 }
 
@@ -184,7 +185,7 @@ func (k *foundry) key(name, person, purpose string) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := signing.WriteKey(k.file(name), key, k.Passphrase, k.Settings.KDFLogN); err != nil {
+	if err := signing.WriteKey(k.file(name), key, k.Passphrase, k.KDFLogN); err != nil {
 		return nil, err
 	}
 	k.note(name, person, purpose)
@@ -192,7 +193,7 @@ func (k *foundry) key(name, person, purpose string) (crypto.Signer, error) {
 }
 
 func (k *foundry) secret(name, kind string, secret []byte, purpose string) error {
-	if err := signing.WriteSecret(k.file(name), kind, secret, k.Passphrase, k.Settings.KDFLogN); err != nil {
+	if err := signing.WriteSecret(k.file(name), kind, secret, k.Passphrase, k.KDFLogN); err != nil {
 		return err
 	}
 	k.note(name, "", purpose)
@@ -304,11 +305,16 @@ func (k *foundry) register(ctx context.Context, f *Founded, skey string) error {
 
 // writeHolder keeps the public key of somebody who signs lists or roots.
 func writeHolder(dir, name string, pub crypto.PublicKey) error {
+	return WritePublicKey(filepath.Join(dir, name+".pub"), pub)
+}
+
+// WritePublicKey writes a public key (PEM, PKIX).
+func WritePublicKey(path string, pub crypto.PublicKey) error {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
-		return fmt.Errorf("public key of %s: %w", name, err)
+		return fmt.Errorf("write public key %s: %w", path, err)
 	}
-	return writeFile(filepath.Join(dir, name+".pub"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644)
+	return writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644)
 }
 
 // ReadPublicKey reads a public key (PEM, PKIX).

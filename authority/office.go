@@ -55,7 +55,7 @@ type Office struct {
 	keys       Keys
 	clock      func() time.Time
 	readOnly   bool
-	lock       *os.File
+	unlock     func() error
 	leaves     []tlog.Leaf // of Register, in order
 	log        journal     // open since the first leaf that was appended; nil before
 	openLog    func(context.Context) (journal, error)
@@ -78,8 +78,9 @@ func OpenOffice(ctx context.Context, c OfficeConfig) (*Office, error) {
 	}
 	o := &Office{Settings: settings, dir: c.Dir, keys: c.Keys, clock: c.Clock, readOnly: c.ReadOnly}
 	o.openLog = o.openTlog
+	o.unlock = func() error { return nil }
 	if !c.ReadOnly {
-		if err := o.takeLock(c.Waiting); err != nil {
+		if o.unlock, err = Lock(c.Dir, c.Waiting); err != nil {
 			return nil, err
 		}
 	}
@@ -107,12 +108,13 @@ func (o *Office) load(ctx context.Context) error {
 	return err
 }
 
-// takeLock waits for other commands on the same folder.
-func (o *Office) takeLock(waiting func(string)) error {
-	path := filepath.Join(o.dir, "lock")
+// Lock keeps other commands off an authority's folder until unlock is called.
+// Where one is at work it calls waiting, which may be nil, and waits for it.
+func Lock(dir string, waiting func(lockPath string)) (unlock func() error, err error) {
+	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return fmt.Errorf("lock the authority: %w", err)
+		return nil, fmt.Errorf("lock the authority: %w", err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -122,19 +124,9 @@ func (o *Office) takeLock(waiting func(string)) error {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
 	}
-	o.lock = f
-	return nil
-}
-
-func (o *Office) unlock() error {
-	if o.lock == nil {
-		return nil
-	}
-	err := o.lock.Close() // releases the flock
-	o.lock = nil
-	return err
+	return f.Close, nil // closing the file releases its lock
 }
 
 // Close publishes the register's last checkpoint and releases the lock.

@@ -56,7 +56,6 @@ func found(t *testing.T) *bureau {
 	}
 	b.identity = identity
 	settings := DefaultSettings()
-	settings.KDFLogN = 2
 	settings.StopPages = map[string]StopPage{}
 	for _, s := range []string{"terrorism=192.0.2.1,2001:db8::1,https://stop.example/t", "minors=192.0.2.1,,https://stop.example/m"} {
 		category, page, err := ParseStopPage(s)
@@ -68,7 +67,7 @@ func found(t *testing.T) *bureau {
 	if _, err := Found(t.Context(), Founding{
 		Dir: b.dir, Name: "Office of the example", Procedure: "../configs/procedure-france.yaml",
 		Officers: []string{"alice", "bruno", "chloe"}, Recipients: []Recipient{{Name: "isp", Key: recipient}},
-		Root: Holders{3, 2}, Targets: Holders{3, 2}, Settings: settings, Passphrase: testPassphrase, Clock: b.clock,
+		Root: Holders{3, 2}, Targets: Holders{3, 2}, Settings: settings, Passphrase: testPassphrase, KDFLogN: 2, Clock: b.clock,
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,6 @@ type Settings struct {
 	Keys           string              `yaml:"keys"`
 	Recipients     string              `yaml:"recipients"`
 	PassphraseFile string              `yaml:"passphrase_file"`
-	KDFLogN        int                 `yaml:"kdf_log_n"`
 	Expiry         Expiry              `yaml:"expiry"`
 	StopPages      map[string]StopPage `yaml:"stop_pages"`
 }
@@ -234,7 +233,6 @@ func (s *Settings) format() []byte {
 	line("keys: %q", s.Keys)
 	line("recipients: %q", s.Recipients)
 	line("passphrase_file: %q", s.PassphraseFile)
-	line("kdf_log_n: %d", s.KDFLogN)
 	line("expiry:")
 	line("  root: %s", s.Expiry.Root)
 	line("  targets: %s", s.Expiry.Targets)
