@@ -82,6 +82,5 @@ func run(ctx context.Context, path string) error {
 	if err := daemon.Ready(); err != nil {
 		log.Warn("service manager not told", "error", err)
 	}
-	defer func() { _ = daemon.Stopping() }() // nothing is left to do without it
 	return server.Serve(ctx)
 }

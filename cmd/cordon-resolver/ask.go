@@ -1,0 +1,128 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cordon/resolver"
+)
+
+func statusCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "show what the running resolver enforces",
+		Args:  cobra.NoArgs,
+	}
+	config := withConfig(c)
+	asJSON := c.Flags().Bool("json", false, "print JSON")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		var s resolver.Status
+		raw, err := ask(*config, "/status", &s)
+		if err != nil {
+			return err
+		}
+		out := cmd.OutOrStdout()
+		if *asJSON {
+			_, err := out.Write(raw)
+			return err
+		}
+		if s.Ready {
+			fmt.Fprintf(out, "ready, since %s, version %s\n", s.Started.Local().Format(time.DateTime), s.Version)
+		} else {
+			fmt.Fprintf(out, "NOT READY: every answer is SERVFAIL until these lists are loaded: %s\n", strings.Join(s.Waiting, ", "))
+		}
+		for _, l := range s.Lists {
+			overdue := ""
+			if time.Now().After(l.ValidUntil) {
+				overdue = "  OVERDUE: still enforced; ask the authority for a new list"
+			}
+			fmt.Fprintf(out, "list %s: serial %d of %s, %d entries, issued %s, valid until %s%s\n", l.Name, l.Serial, l.Authority, l.Entries,
+				l.Issued.Format(time.DateOnly), l.ValidUntil.Format(time.DateOnly), overdue)
+		}
+		return nil
+	}
+	return c
+}
+
+func whyCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "why NAME",
+		Short: "say whether the running resolver blocks a name, and by which entries",
+		Args:  cobra.ExactArgs(1),
+	}
+	config := withConfig(c)
+	asJSON := c.Flags().Bool("json", false, "print JSON")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		var w resolver.Why
+		raw, err := ask(*config, "/why?name="+url.QueryEscape(args[0]), &w)
+		if err != nil {
+			return err
+		}
+		out := cmd.OutOrStdout()
+		if *asJSON {
+			_, err := out.Write(raw)
+			return err
+		}
+		if !w.Listed {
+			fmt.Fprintf(out, "%s is not listed\n", w.Name)
+		}
+		for i, c := range w.Covering {
+			how := "enforced"
+			if i > 0 {
+				how = "covered too"
+			}
+			e := c.Entry
+			fmt.Fprintf(out, "%s: %s by list %s, serial %d\n  entry %s: %s (scope %s), category %s\n  legal basis %s; decision %s\n  notified %s, in force %s, to be re-checked by %s\n",
+				w.Name, how, c.List, c.Serial, e.ID, e.Name, e.Scope, e.Category, e.LegalBasis, e.Decision,
+				e.Notified.Format(time.DateOnly), e.InForce.Format(time.DateOnly), e.ReviewBy.Format(time.DateOnly))
+		}
+		if !w.Ready {
+			fmt.Fprintln(out, "the resolver is not ready: a required list is not loaded, and every answer is SERVFAIL")
+		}
+		return nil
+	}
+	return c
+}
+
+// ask puts a question to the running resolver over its control socket.
+func ask(config, path string, into any) ([]byte, error) {
+	conf, err := resolver.LoadConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	if conf.Control.Socket == "" {
+		return nil, fmt.Errorf("%s: control.socket is not set, so a running resolver cannot be asked; set it and restart", config)
+	}
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", conf.Control.Socket) },
+	}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("http://resolver" + path)
+	if err != nil {
+		if op := new(net.OpError); errors.As(err, &op) {
+			err = op.Err
+		}
+		return nil, fmt.Errorf("ask the resolver at %s: %w; is it running, and may you open the socket?", conf.Control.Socket, err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return nil, fmt.Errorf("read the resolver's answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.New(strings.TrimSpace(string(raw)))
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return nil, fmt.Errorf("read the resolver's answer: %w", err)
+	}
+	return raw, nil
+}

@@ -1,0 +1,201 @@
+package resolver
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"cordon/configs"
+)
+
+// Config is the resolver's configuration file. Relative paths are taken from
+// the folder that the file is in.
+type Config struct {
+	Listen     []netip.AddrPort `yaml:"listen"`      // UDP and TCP
+	AllowFrom  []netip.Prefix   `yaml:"allow_from"`  // whose questions are answered; others are REFUSED
+	Recursion  Recursion        `yaml:"recursion"`   //
+	CacheBytes int64            `yaml:"cache_bytes"` // bound of the cache of whole answers
+	Workers    int              `yaml:"workers"`     // questions being resolved at once; more are shed
+	Lists      []ListConfig     `yaml:"lists"`       // in order of precedence
+	Store      string           `yaml:"store"`       // folder of the last verified lists, 0700
+	Blocklog   BlocklogConfig   `yaml:"blocklog"`    //
+	Policy     PolicyConfig     `yaml:"policy"`      //
+	Metrics    MetricsConfig    `yaml:"metrics"`     //
+	Control    ControlConfig    `yaml:"control"`     //
+	LogLevel   string           `yaml:"log_level"`   // debug, info, warn, error
+}
+
+// Recursion is how the resolver goes to the authoritative servers.
+type Recursion struct {
+	RootHints    string         `yaml:"root_hints"`    // file; default: the Internet's, built in
+	TrustAnchors string         `yaml:"trust_anchors"` // file of DS or DNSKEY records; default: the root's, built in
+	Port         uint16         `yaml:"port"`          // of authoritative servers; another than 53 is for laboratories
+	MayQuery     []netip.Prefix `yaml:"may_query"`     // loopback or private networks with authoritative servers of one's own
+	IPv6         *bool          `yaml:"ipv6"`          // ask over IPv6 too; default true
+	CacheBytes   int64          `yaml:"cache_bytes"`   // bound of the RRset cache
+	Timeout      time.Duration  `yaml:"timeout"`       // for one question, from its arrival
+}
+
+// ListConfig is one authority's list, with its own root of trust.
+type ListConfig struct {
+	Name           string        `yaml:"name"`            // in records and metrics
+	Source         string        `yaml:"source"`          // https:// address or folder of the publication
+	Root           string        `yaml:"root"`            // the pinned root metadata, got from the authority in person
+	Identity       string        `yaml:"identity"`        // age identity of this resolver
+	PassphraseFile string        `yaml:"passphrase_file"` // of the identity; default CORDON_PASSPHRASE
+	CA             string        `yaml:"ca"`              // certificates that may sign for the source; default the system's
+	Poll           time.Duration `yaml:"poll"`            // between two looks at the source
+	Required       *bool         `yaml:"required"`        // answer nothing before this list is loaded; default true
+}
+
+// BlocklogConfig is the journal of decisions and events.
+type BlocklogConfig struct {
+	Dir          string `yaml:"dir"`
+	SegmentBytes int64  `yaml:"segment_bytes"`
+}
+
+// PolicyConfig is what of the blocked answer an operator may set.
+type PolicyConfig struct {
+	// OwnNames are the resolver's own names, which no list may take.
+	OwnNames []string `yaml:"own_names"`
+	// InfoURL is given in RESINFO (RFC 9606).
+	InfoURL string `yaml:"info_url"`
+}
+
+// MetricsConfig is the listener for Prometheus; empty turns it off.
+type MetricsConfig struct {
+	Listen string `yaml:"listen"`
+}
+
+// ControlConfig is the socket for the operator's commands.
+type ControlConfig struct {
+	Socket string `yaml:"socket"`
+}
+
+var listName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
+
+// LoadConfig reads and checks the file at path, fills in defaults and makes
+// paths absolute. Errors name the file, the setting, its value and a remedy.
+func LoadConfig(path string) (*Config, error) {
+	c := &Config{
+		CacheBytes: 256 << 20,
+		Workers:    2000,
+		Recursion:  Recursion{Port: 53, CacheBytes: 128 << 20, Timeout: 8 * time.Second},
+		LogLevel:   "info",
+	}
+	if err := configs.Load(path, c); err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	c.resolvePaths(dir)
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+func (c *Config) resolvePaths(dir string) {
+	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Store, &c.Blocklog.Dir, &c.Control.Socket}
+	for i := range c.Lists {
+		l := &c.Lists[i]
+		paths = append(paths, &l.Root, &l.Identity, &l.PassphraseFile, &l.CA)
+		if !l.remote() {
+			paths = append(paths, &l.Source)
+		}
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+func (l *ListConfig) remote() bool { return strings.Contains(l.Source, "://") }
+
+// required is the default of Promise 2 unless the operator says otherwise.
+func (l *ListConfig) required() bool { return l.Required == nil || *l.Required }
+
+func (c *Config) check() error {
+	if len(c.Listen) == 0 {
+		return fmt.Errorf("listen: no address; give at least one, such as 127.0.0.1:53")
+	}
+	if len(c.AllowFrom) == 0 {
+		// An open resolver is a weapon (RFC 5358): the default is this host alone.
+		c.AllowFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	}
+	for _, p := range c.AllowFrom {
+		if p != p.Masked() {
+			return fmt.Errorf("allow_from: %s has bits set behind its length; write %s", p, p.Masked())
+		}
+	}
+	if c.Blocklog.Dir == "" {
+		return fmt.Errorf("blocklog.dir: missing; name the folder of the block log, such as /var/lib/cordon/blocklog")
+	}
+	if len(c.Lists) > 0 && c.Store == "" {
+		return fmt.Errorf("store: missing; name the folder that keeps the last verified lists, such as /var/lib/cordon/lists")
+	}
+	if c.Workers < 1 || c.Workers > 1_000_000 {
+		return fmt.Errorf("workers: %d; use 1 to 1000000", c.Workers)
+	}
+	for _, b := range []struct {
+		name  string
+		value int64
+	}{{"cache_bytes", c.CacheBytes}, {"recursion.cache_bytes", c.Recursion.CacheBytes}} {
+		if b.value < 1<<20 {
+			return fmt.Errorf("%s: %d; use at least 1048576 (1 MiB)", b.name, b.value)
+		}
+	}
+	if c.Recursion.Port == 0 {
+		return fmt.Errorf("recursion.port: 0; leave it out, or name the port of the laboratory's servers")
+	}
+	if c.Recursion.Timeout < time.Second || c.Recursion.Timeout > time.Minute {
+		return fmt.Errorf("recursion.timeout: %s; use 1s to 1m", c.Recursion.Timeout)
+	}
+	seen := make(map[string]bool)
+	for i := range c.Lists {
+		l := &c.Lists[i]
+		if err := l.check(); err != nil {
+			return fmt.Errorf("lists[%d] (%s): %w", i, l.Name, err)
+		}
+		if seen[l.Name] {
+			return fmt.Errorf("lists[%d]: name %q is used twice; give each list a name of its own", i, l.Name)
+		}
+		seen[l.Name] = true
+	}
+	return nil
+}
+
+func (l *ListConfig) check() error {
+	if !listName.MatchString(l.Name) {
+		return fmt.Errorf("name: %q; use 1 to 32 of a-z, 0-9, hyphen and underscore", l.Name)
+	}
+	for _, f := range []struct{ name, value, remedy string }{
+		{"source", l.Source, "an https:// address or a folder"},
+		{"root", l.Root, "the root.json that the authority handed over"},
+		{"identity", l.Identity, "the age identity whose recipient the authority has"},
+	} {
+		if f.value == "" {
+			return fmt.Errorf("%s: missing; give %s", f.name, f.remedy)
+		}
+	}
+	if l.remote() {
+		u, err := url.Parse(l.Source)
+		if err != nil || u.Host == "" || u.Scheme != "https" {
+			return fmt.Errorf("source: %q; use https://HOST/PATH or a folder", l.Source)
+		}
+	}
+	if l.Poll == 0 {
+		l.Poll = time.Minute
+	}
+	if l.Poll < time.Second || l.Poll > 24*time.Hour {
+		return fmt.Errorf("poll: %s; use 1s to 24h", l.Poll)
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package resolver
+
+import (
+	"github.com/miekg/dns"
+
+	"cordon/blocklog"
+	"cordon/resolver/policy"
+	"cordon/resolver/transport"
+	"cordon/resolver/wire"
+)
+
+// session answers the packets of one reading goroutine: whatever the lists, the
+// local zones and the cache can tell without waiting.
+type session struct {
+	*Resolver
+	query wire.Query
+
+	// Decisions since the last Commit, and the storage that they point into.
+	decisions  []blocklog.Decision
+	categories []string // of the enforced entry of each decision
+	matches    []blocklog.Match
+	names      []byte
+}
+
+// Session implements transport.Handler.
+func (r *Resolver) Session() transport.Session { return &session{Resolver: r} }
+
+// Answer implements transport.Session. It reads top down as a packet goes.
+func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, transport.Verdict) {
+	q := &s.query
+	if err := q.Parse(packet); err != nil {
+		rcode, reply := wire.Rcode(err)
+		if !reply {
+			return dst, transport.Drop
+		}
+		return wire.AppendError(dst, q, rcode, q.Limit(from.Stream())), transport.Reply
+	}
+	limit := q.Limit(from.Stream())
+	if !s.allowed(from.Peer) {
+		return wire.AppendError(dst, q, dns.RcodeRefused, limit, wire.EDE{Code: dns.ExtendedErrorCodeProhibited}), transport.Reply
+	}
+
+	// Policy before the cache, so that a new listing holds at once.
+	lists := s.policy.Current()
+	if q.Class == dns.ClassINET {
+		if !lists.Ready() {
+			return wire.AppendError(dst, q, dns.RcodeServerFailure, limit, notReady), transport.Reply
+		}
+		if hit, listed := lists.Match(q.Name()); listed {
+			return s.block(dst, lists, hit, q.Name(), from, limit), transport.Reply
+		}
+	}
+	if answer, here := s.local.Lookup(q.Name(), q.Type, q.Class); here {
+		return answer.Append(dst, q, limit), transport.Reply
+	}
+	if reply, refused := refuse(dst, q, limit); refused {
+		return reply, transport.Reply
+	}
+
+	now := s.clock()
+	cached, ok := s.answers.Get(q.Name(), q.Type, q.DO, q.CD, now)
+	if !ok {
+		return dst, transport.Later
+	}
+	if hit, target := firstListed(lists, cached.Targets); target != nil {
+		return s.block(dst, lists, hit, target, from, limit), transport.Reply
+	}
+	return wire.Patch(dst, cached.Stored, q, cached.Age(now), limit), transport.Reply
+}
+
+// notReady is said before the first list is in force (RFC 8914 §4.15).
+var notReady = wire.EDE{Code: dns.ExtendedErrorCodeNotReady}
+
+// block appends the reply that leads to the stop page and notes the decision
+// for Commit. name is the listed one: the question's or a target's.
+func (s *session) block(dst []byte, lists *policy.Generation, hit policy.Hit, name []byte, from transport.Meta, limit int) []byte {
+	q := &s.query
+	reply, action := hit.AppendReply(dst, q, limit)
+
+	first := len(s.matches)
+	s.matches = lists.AppendMatches(s.matches, hit, name)
+	at := len(s.names)
+	s.names = append(s.names, q.Name()...)
+	s.decisions = append(s.decisions, blocklog.Decision{
+		Matches:   s.matches[first:len(s.matches):len(s.matches)],
+		Name:      s.names[at:len(s.names):len(s.names)],
+		Type:      q.Type,
+		Transport: from.Transport,
+		Action:    action,
+		Count:     1,
+	})
+	s.categories = append(s.categories, hit.Entry().Category)
+	return reply
+}
+
+// Commit implements transport.Session: the decisions are with the kernel before
+// any of their replies leaves (Promise 3).
+func (s *session) Commit() error {
+	if len(s.decisions) == 0 {
+		return nil
+	}
+	err := s.journal.Append(s.decisions)
+	if err != nil {
+		s.metrics.unrecorded.Add(float64(len(s.decisions)))
+	} else {
+		s.metrics.decided(s.decisions, s.categories)
+	}
+	s.decisions, s.categories = s.decisions[:0], s.categories[:0]
+	s.matches, s.names = s.matches[:0], s.names[:0]
+	return err
+}
+
+// firstListed finds the first target of an answer that is listed.
+func firstListed(lists *policy.Generation, targets [][]byte) (policy.Hit, []byte) {
+	for _, t := range targets {
+		if hit, listed := lists.Match(t); listed {
+			return hit, t
+		}
+	}
+	return policy.Hit{}, nil
+}
+
+// refuse answers what is not resolved for anyone: classes other than IN, zone
+// transfers and other meta types (RFC 6895 §3.1), questions that ask for no
+// recursion (they could only read out what others asked), and ANY, which gets
+// the short answer of RFC 8482 §4.2.
+func refuse(dst []byte, q *wire.Query, limit int) ([]byte, bool) {
+	switch {
+	case q.Class != dns.ClassINET, !q.RD:
+		return wire.AppendError(dst, q, dns.RcodeRefused, limit, wire.EDE{Code: dns.ExtendedErrorCodeNotAuthoritative}), true
+	case q.Type == dns.TypeANY:
+		var b wire.Builder
+		b.Start(dst, q, limit)
+		b.Answer(0, dns.TypeHINFO, 3600, []byte("\x07RFC8482\x00"))
+		return b.Finish(dns.RcodeSuccess, false), true
+	case q.Type == 0, q.Type == dns.TypeOPT, q.Type >= dns.TypeTKEY && q.Type < dns.TypeANY:
+		return wire.AppendError(dst, q, dns.RcodeNotImplemented, limit), true
+	}
+	return nil, false
+}

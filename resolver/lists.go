@@ -1,0 +1,114 @@
+package resolver
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+
+	"cordon/blocklist"
+	"cordon/signing"
+)
+
+// passphraseVariable holds the passphrase of identities whose configuration
+// names no passphrase_file.
+const passphraseVariable = "CORDON_PASSPHRASE"
+
+// watch makes the watcher of one list. What the lists share is the policy they
+// are handed to and the journal they are recorded in, nothing else.
+func (r *Resolver) watch(c *ListConfig) (*blocklist.Watcher, error) {
+	root, err := os.ReadFile(c.Root)
+	if err != nil {
+		return nil, fmt.Errorf("root: %w", err)
+	}
+	identity, err := c.identity()
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	source, watched, err := c.source()
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	guard, err := blocklist.NewGuard(blocklist.GuardConfig{OwnNames: r.config.Policy.OwnNames})
+	if err != nil {
+		return nil, fmt.Errorf("policy.own_names: %w", err)
+	}
+	store, err := blocklist.OpenStore(r.config.Store, c.Name)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return blocklist.NewWatcher(blocklist.Config{
+		Name:       c.Name,
+		PinnedRoot: root,
+		Source:     source,
+		WatchDir:   watched,
+		Poll:       c.Poll,
+		Identity:   identity,
+		Store:      store,
+		Guard:      guard,
+		Clock:      r.clock,
+		Recorder:   r.journal,
+		Metrics:    r.listMetrics,
+		Logger:     r.log,
+		Apply: func(l *blocklist.Loaded) error {
+			return r.policy.Apply(l.Name, l.List, l.Index)
+		},
+	})
+}
+
+// identity opens the age identity to which the list is encrypted.
+func (c *ListConfig) identity() (string, error) {
+	passphrase, err := signing.Passphrase(c.PassphraseFile, passphraseVariable, nil)
+	if err != nil {
+		return "", err
+	}
+	secret, err := signing.ReadSecret(c.Identity, signing.KindIdentity, passphrase)
+	return string(secret), err
+}
+
+// source is where the authority publishes, and the folder to watch if it is one.
+func (c *ListConfig) source() (source signing.Source, watched string, err error) {
+	if !c.remote() {
+		return signing.NewFolderSource(c.Source), c.Source, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CA != "" {
+		pem, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, "", fmt.Errorf("ca: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, "", fmt.Errorf("ca: %s holds no certificate in PEM", c.CA)
+		}
+	}
+	source, err = signing.NewHTTPSSource(c.Source, signing.NewHTTPClient(conf))
+	return source, "", err
+}
+
+// Check reads what a configuration names and reports the first thing that
+// would keep a resolver from starting. It opens no socket and writes nothing.
+func Check(c Config) error {
+	if _, err := rootHints(c.Recursion.RootHints); err != nil {
+		return fmt.Errorf("recursion.root_hints: %w", err)
+	}
+	if _, err := trustAnchors(c.Recursion.TrustAnchors); err != nil {
+		return fmt.Errorf("recursion.trust_anchors: %w", err)
+	}
+	if _, err := blocklist.NewGuard(blocklist.GuardConfig{OwnNames: c.Policy.OwnNames}); err != nil {
+		return fmt.Errorf("policy.own_names: %w", err)
+	}
+	for i := range c.Lists {
+		l := &c.Lists[i]
+		if _, err := os.ReadFile(l.Root); err != nil {
+			return fmt.Errorf("list %s: root: %w", l.Name, err)
+		}
+		if _, err := l.identity(); err != nil {
+			return fmt.Errorf("list %s: identity: %w", l.Name, err)
+		}
+		if _, _, err := l.source(); err != nil {
+			return fmt.Errorf("list %s: source: %w", l.Name, err)
+		}
+	}
+	return nil
+}

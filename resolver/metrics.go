@@ -1,0 +1,65 @@
+package resolver
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cordon/blocklog"
+	"cordon/resolver/cache"
+)
+
+// metrics are the resolver's own counters; the packages below register theirs
+// with the same registry. No label ever says who asked or what was asked.
+type metrics struct {
+	decisions  *prometheus.CounterVec
+	unrecorded prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, r *Resolver) *metrics {
+	m := &metrics{
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cordon_decisions_total",
+			Help: "Questions that were blocked, by list, category of the entry, and action.",
+		}, []string{"list", "category", "action"}),
+		unrecorded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cordon_blocklog_failures_total",
+			Help: "Block decisions that could not be written down; their answers were withheld. Above 0: look at the disk.",
+		}),
+	}
+	reg.MustRegister(m.decisions, m.unrecorded,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "cordon_blocklog_records_total",
+			Help: "Records written to the block log since the start.",
+		}, func() float64 { return float64(r.journal.Stats().Records) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "cordon_ready",
+			Help: "1 when every required list is in force; at 0 all answers are SERVFAIL.",
+		}, func() float64 {
+			if r.policy.Current().Ready() {
+				return 1
+			}
+			return 0
+		}))
+	for _, c := range []struct {
+		name, help string
+		value      func(cache.AnswersStats) float64
+	}{
+		{"cordon_cache_hits_total", "Questions answered from the cache of whole answers.", func(s cache.AnswersStats) float64 { return float64(s.Hits) }},
+		{"cordon_cache_misses_total", "Questions that the cache of whole answers could not answer.", func(s cache.AnswersStats) float64 { return float64(s.Misses) }},
+		{"cordon_cache_evictions_total", "Answers evicted from the cache to stay within its bound.", func(s cache.AnswersStats) float64 { return float64(s.Evicted) }},
+	} {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: c.name, Help: c.help},
+			func() float64 { return c.value(r.answers.Stats()) }))
+	}
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "cordon_cache_bytes",
+		Help: "Memory of the cache of whole answers, in bytes.",
+	}, func() float64 { return float64(r.answers.Stats().Bytes) }))
+	return m
+}
+
+// decided counts decisions that were written down.
+func (m *metrics) decided(all []blocklog.Decision, categories []string) {
+	for i := range all {
+		m.decisions.WithLabelValues(all[i].Matches[0].List, categories[i], all[i].Action.String()).Inc()
+	}
+}

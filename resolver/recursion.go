@@ -1,0 +1,59 @@
+package resolver
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cordon/resolver/iterate"
+	"cordon/resolver/transport"
+)
+
+// extendedErrors are the INFO-CODEs that a client may see here, told in RESINFO
+// (RFC 9606 §5): those of the policy, of validation and of recursion.
+var extendedErrors = []uint16{
+	dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm,
+	dns.ExtendedErrorCodeUnsupportedDSDigestType,
+	dns.ExtendedErrorCodeForgedAnswer,
+	dns.ExtendedErrorCodeDNSSECIndeterminate,
+	dns.ExtendedErrorCodeDNSBogus,
+	dns.ExtendedErrorCodeSignatureExpired,
+	dns.ExtendedErrorCodeSignatureNotYetValid,
+	dns.ExtendedErrorCodeDNSKEYMissing,
+	dns.ExtendedErrorCodeRRSIGsMissing,
+	dns.ExtendedErrorCodeNoZoneKeyBitSet,
+	dns.ExtendedErrorCodeNSECMissing,
+	dns.ExtendedErrorCodeNotReady,
+	dns.ExtendedErrorCodeCensored,
+	dns.ExtendedErrorCodeProhibited,
+	dns.ExtendedErrorCodeNotAuthoritative,
+	dns.ExtendedErrorCodeNoReachableAuthority,
+	dns.ExtendedErrorCodeNetworkError,
+}
+
+func newIterator(c Recursion, clock func() time.Time, reg prometheus.Registerer) (*iterate.Resolver, error) {
+	roots, err := rootHints(c.RootHints)
+	if err != nil {
+		return nil, fmt.Errorf("recursion.root_hints: %w", err)
+	}
+	anchors, err := trustAnchors(c.TrustAnchors)
+	if err != nil {
+		return nil, fmt.Errorf("recursion.trust_anchors: %w", err)
+	}
+	upstream, err := transport.NewUpstream(transport.UpstreamConfig{Registerer: reg})
+	if err != nil {
+		return nil, err
+	}
+	return iterate.New(iterate.Config{
+		Exchange:    upstream,
+		Clock:       clock,
+		Roots:       roots,
+		Anchors:     anchors,
+		Port:        c.Port,
+		CacheBytes:  c.CacheBytes,
+		Allow:       c.MayQuery,
+		DisableIPv6: c.IPv6 != nil && !*c.IPv6,
+	})
+}

@@ -1,0 +1,257 @@
+// Package resolver is the ISP's resolver as one value: New opens everything that
+// a configuration names, Run serves until it is told to stop. What happens to a
+// packet is in handler.go (without waiting) and resolve.go (with); each step is
+// a package below this one.
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"cordon/blocklist"
+	"cordon/blocklog"
+	"cordon/resolver/cache"
+	"cordon/resolver/iterate"
+	"cordon/resolver/local"
+	"cordon/resolver/policy"
+	"cordon/resolver/transport"
+)
+
+// Surroundings are what the program around a resolver gives it.
+type Surroundings struct {
+	Log     *slog.Logger
+	Version string
+	Clock   func() time.Time
+	Ready   func() // called once, when the sockets are open and stored lists are in force
+}
+
+// Resolver is a resolver with everything open. Its methods are safe for
+// concurrent use.
+type Resolver struct {
+	config  Config
+	log     *slog.Logger
+	clock   func() time.Time
+	version string
+	started time.Time
+	ready   func()
+
+	policy   *policy.Policy
+	local    *local.Zones
+	answers  *cache.Answers
+	iterator *iterate.Resolver
+	journal  *blocklog.Journal
+	metrics  *metrics
+	sessions sync.Pool // of *session, for workers
+
+	server      *transport.Server
+	watchers    []*blocklist.Watcher
+	listMetrics *blocklist.Metrics
+	control     *control     // nil: none
+	exporter    net.Listener // of the metrics; nil: none
+	registry    *prometheus.Registry
+}
+
+// New opens what the configuration names, first of all the block log, whose
+// lock makes sure that one resolver alone writes there. The caller calls Run,
+// which closes it all again.
+func New(c Config, s Surroundings) (_ *Resolver, err error) {
+	r := &Resolver{
+		config: c, log: s.Log, clock: s.Clock, version: s.Version, ready: s.Ready,
+		started:  s.Clock(),
+		registry: prometheus.NewRegistry(),
+	}
+	r.sessions.New = func() any { return &session{Resolver: r} }
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	r.journal, err = blocklog.Open(c.Blocklog.Dir, blocklog.Options{SegmentBytes: c.Blocklog.SegmentBytes, Clock: s.Clock})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.build(); err != nil {
+		return nil, err
+	}
+	r.metrics = newMetrics(r.registry, r)
+	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := r.open(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// build makes the parts that hold no socket.
+func (r *Resolver) build() (err error) {
+	c := &r.config
+	lists := make([]policy.List, len(c.Lists))
+	for i := range c.Lists {
+		lists[i] = policy.List{Name: c.Lists[i].Name, Required: c.Lists[i].required()}
+	}
+	if r.policy, err = policy.New(lists); err != nil {
+		return err
+	}
+	if r.local, err = local.New(local.Config{QnameMin: true, ExtendedErrors: extendedErrors, InfoURL: c.Policy.InfoURL}); err != nil {
+		return fmt.Errorf("policy.info_url: %w", err)
+	}
+	r.answers = cache.NewAnswers(c.CacheBytes)
+	if r.iterator, err = newIterator(c.Recursion, r.clock, r.registry); err != nil {
+		return err
+	}
+	if r.listMetrics, err = blocklist.NewMetrics(r.registry); err != nil {
+		return err
+	}
+	for i := range c.Lists {
+		w, err := r.watch(&c.Lists[i])
+		if err != nil {
+			return fmt.Errorf("list %s: %w", c.Lists[i].Name, err)
+		}
+		r.watchers = append(r.watchers, w)
+	}
+	return nil
+}
+
+// open opens the sockets.
+func (r *Resolver) open() (err error) {
+	c := &r.config
+	r.server, err = transport.Listen(context.Background(), transport.Config{
+		UDP: c.Listen, TCP: c.Listen,
+		InFlight:   c.Workers,
+		Clock:      r.clock,
+		Registerer: r.registry,
+		Log:        r.log,
+	})
+	if err != nil {
+		return err
+	}
+	if c.Metrics.Listen != "" {
+		if r.exporter, err = net.Listen("tcp", c.Metrics.Listen); err != nil {
+			return fmt.Errorf("metrics.listen: %w", err)
+		}
+	}
+	if c.Control.Socket != "" {
+		if r.control, err = newControl(c.Control.Socket, r, r.log); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Run applies the stored lists, then serves until ctx ends, and closes
+// everything in order: first the sockets, when what is under way has been
+// answered, last the block log, with the record of the stop.
+func (r *Resolver) Run(ctx context.Context) error {
+	defer r.close()
+	if err := r.journal.Event("started", r.startRecord()); err != nil {
+		return fmt.Errorf("the start cannot be written down, so nothing is answered: %w", err)
+	}
+	for _, w := range r.watchers {
+		w.Restore()
+	}
+
+	// What serves the clients ends first; what it stands on ends after it.
+	below, endBelow := context.WithCancel(context.WithoutCancel(ctx))
+	defer endBelow()
+	var background errgroup.Group
+	for _, w := range r.watchers {
+		background.Go(func() error { return w.Run(below) })
+	}
+	if r.control != nil {
+		background.Go(func() error { return r.control.run(below) })
+	}
+	if r.exporter != nil {
+		background.Go(func() error { return r.exportMetrics(below) })
+	}
+	if r.ready != nil {
+		r.ready()
+	}
+	r.log.Info("serving", "listen", r.config.Listen, "lists", len(r.config.Lists), "ready", r.policy.Current().Ready())
+	err := r.server.Serve(ctx, r)
+	endBelow()
+	if e := background.Wait(); e != nil && !errors.Is(e, context.Canceled) {
+		err = errors.Join(err, e)
+	}
+	if e := r.journal.Event("stopped", struct{}{}); e != nil {
+		err = errors.Join(err, fmt.Errorf("write down the stop: %w", e))
+	}
+	r.log.Info("stopped")
+	return err
+}
+
+// startRecord is what the official should know of how this run began. Settings
+// that weaken a promise are named (DESIGN "Promises").
+func (r *Resolver) startRecord() any {
+	record := struct {
+		Version string           `json:"version"`
+		Lists   []string         `json:"lists"`
+		Weaker  []string         `json:"weaker,omitempty"`
+		Repair  *blocklog.Repair `json:"repair,omitempty"`
+	}{Version: r.version, Lists: []string{}}
+	if len(r.config.Lists) == 0 {
+		record.Weaker = append(record.Weaker, "no list is configured: nothing is blocked")
+	}
+	for i := range r.config.Lists {
+		l := &r.config.Lists[i]
+		record.Lists = append(record.Lists, l.Name)
+		if !l.required() {
+			record.Weaker = append(record.Weaker, "list "+l.Name+" is not required: until it is loaded, answers are given without it")
+		}
+	}
+	if repair := r.journal.Repaired(); repair != (blocklog.Repair{}) {
+		record.Repair = &repair
+	}
+	return record
+}
+
+// close closes what is open, the block log last. It may be called twice.
+func (r *Resolver) close() {
+	if r.server != nil {
+		r.server.Close()
+	}
+	if r.control != nil {
+		r.control.listener.Close()
+	}
+	if r.exporter != nil {
+		r.exporter.Close()
+	}
+	if r.journal != nil {
+		if err := r.journal.Close(); err != nil {
+			r.log.Error("the block log could not be closed", "error", err)
+		}
+	}
+}
+
+func (r *Resolver) exportMetrics(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{}))
+	return serveHTTP(ctx, &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
+	}, r.exporter)
+}
+
+// allowed reports whether questions of peer are answered.
+func (r *Resolver) allowed(peer netip.AddrPort) bool {
+	addr := peer.Addr().Unmap()
+	for _, p := range r.config.AllowFrom {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
