@@ -60,6 +60,32 @@ func all(t *testing.T, dir string, v note.Verifier) [][]byte {
 	return leaves
 }
 
+func TestASignerKeyGivesItsVerifierKey(t *testing.T) {
+	skey, vkey, err := GenerateKey("isp.example/audit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, again, err := ParseKey(skey)
+	if err != nil || again != vkey || s.Name() != "isp.example/audit" {
+		t.Errorf("%s gives %q, %v; want %q", skey, again, err, vkey)
+	}
+	for _, bad := range []string{"", vkey, skey[:len(skey)-4], strings.Replace(skey, "isp", "xsp", 1)} {
+		if _, got, err := ParseKey(bad); err == nil {
+			t.Errorf("%q gives %q", bad, got)
+		}
+	}
+	path := t.TempDir() + "/audit.vkey"
+	if err := os.WriteFile(path, []byte(vkey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := ReadVerifier(path); err != nil || v.KeyHash() != s.KeyHash() {
+		t.Errorf("the file gives %v, %v", v, err)
+	}
+	if _, _, err := GenerateKey("two words"); err == nil {
+		t.Error("a name with a space was accepted")
+	}
+}
+
 func TestWhatIsAppendedIsPublishedInOrderAndVerifies(t *testing.T) {
 	dir := t.TempDir() + "/log"
 	signer, verifier := keys(t)
