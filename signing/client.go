@@ -104,11 +104,10 @@ func newClient(c ClientConfig, d disk) (*Client, error) {
 	case !targetName.MatchString(c.Target):
 		return nil, fmt.Errorf("client of a publication: target %q: a name of a-z, 0-9, '.', '_', '-' is needed", c.Target)
 	}
-	t, err := newTrust(c.Root, time.Time{})
-	if err != nil {
+	if _, err := newTrust(c.Root, time.Time{}); err != nil {
 		return nil, fmt.Errorf("client of a publication: pinned root: %w", err)
 	}
-	state, err := loadState(d, c.Dir, t, c.Log)
+	state, err := loadState(d, c.Dir, c.Root, c.Log)
 	if err != nil {
 		return nil, fmt.Errorf("client of a publication: %w: %w", ErrState, err)
 	}
@@ -122,7 +121,7 @@ func newClient(c ClientConfig, d disk) (*Client, error) {
 // until it is confirmed. Targets that were signed again under a higher version
 // are news, even where the target is the same.
 func (c *Client) Update(ctx context.Context) (*Accepted, error) {
-	t, err := c.state.trust(c.pinned, c.clock())
+	t, err := c.state.trust(c.clock())
 	if err != nil {
 		return nil, fmt.Errorf("update: %w", err)
 	}
@@ -155,7 +154,7 @@ func (c *Client) Confirm(a *Accepted) error {
 	if err != nil {
 		return fmt.Errorf("confirm: %w", err)
 	}
-	if err := c.state.adopt(c.pinned, a); err != nil {
+	if err := c.state.adopt(a); err != nil {
 		return fmt.Errorf("confirm: %w: %w", ErrState, err)
 	}
 	c.inForce, c.inForceRaw = t.set.Targets[RoleTargets], bytes.Clone(a.Targets)

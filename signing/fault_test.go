@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,7 +27,7 @@ var errDead = errors.New("the machine is off")
 // of its bytes out.
 type faultDisk struct {
 	osDisk
-	at   int // the call that fails, from 1
+	at   int // the call that fails, from 1; 0 for none
 	loss loss
 
 	calls    int
@@ -151,21 +150,23 @@ func (d *faultDisk) SyncDir(dir string) error {
 	return nil
 }
 
-// eachFault runs a case for each call that can fail, until one runs through.
-func eachFault(t *testing.T, run func(t *testing.T, d *faultDisk) (whole bool)) {
-	for _, name := range slices.Sorted(maps.Keys(losses)) {
-		t.Run(name, func(t *testing.T) {
-			for at := 1; ; at++ {
-				whole := false
-				t.Run(fmt.Sprint("call ", at), func(t *testing.T) { whole = run(t, newFaultDisk(at, losses[name])) })
-				if whole || t.Failed() {
-					if at < 10 {
-						t.Errorf("ran through after %d calls: the faults do not reach it", at)
-					}
-					return
+// eachFault runs a case once without a fault, which tells how many calls there
+// are, and then with each of them failing.
+func eachFault(t *testing.T, names []string, run func(t *testing.T, d *faultDisk) error) {
+	count := newFaultDisk(0, killed)
+	if err := run(t, count); err != nil || count.calls < 10 {
+		t.Fatalf("without a fault, after %d calls: %v", count.calls, err)
+	}
+	for _, name := range names {
+		for at := 1; at <= count.calls; at++ {
+			t.Run(fmt.Sprint(name, " at call ", at), func(t *testing.T) {
+				t.Parallel()
+				d := newFaultDisk(at, losses[name])
+				if err := run(t, d); !errors.Is(err, errDead) {
+					t.Errorf("failed of something else, or not at all: %v", err)
 				}
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -182,7 +183,7 @@ func TestAClientIsCutOffAtEachWrite(t *testing.T) {
 	a.rotate(func() { a.targets[0] = newKey(t) })
 	a.list("second")
 
-	eachFault(t, func(t *testing.T, d *faultDisk) bool {
+	eachFault(t, []string{"killed", "power lost, names too"}, func(t *testing.T, d *faultDisk) error {
 		r := *r
 		r.t, r.inForce = t, store
 		r.config.Dir = filepath.Join(t.TempDir(), "client")
@@ -204,8 +205,8 @@ func TestAClientIsCutOffAtEachWrite(t *testing.T) {
 			r.inForce = got
 			return c.Confirm(got)
 		}()
-		if err != nil && (!errors.Is(err, errDead) || Reason(err) != "state") {
-			t.Fatalf("the update failed of something else: %v", err)
+		if err != nil && Reason(err) != "state" {
+			t.Errorf("the update failed of something else: %v", err)
 		}
 		cut := r.inForce
 		r.inForce = nil // even if the owner's store went as well
@@ -218,7 +219,7 @@ func TestAClientIsCutOffAtEachWrite(t *testing.T) {
 		} else {
 			r.takes("second")
 		}
-		return err == nil
+		return err
 	})
 }
 
@@ -228,18 +229,19 @@ func TestPublishIsCutOffAtEachWrite(t *testing.T) {
 	for name, stage := range map[string]struct {
 		stage  func(a *authority)
 		refuse bool // resolvers may be refused what is half published
+		losses []string
 	}{
-		"a list": {func(a *authority) { a.stageList("second") }, false},
+		"a list": {func(a *authority) { a.stageList("second") }, false, []string{"killed"}},
 		"a list under a new root": {func(a *authority) {
 			a.stageRoot(func() {
 				a.targets[0], a.targets[1] = newKey(a.t), newKey(a.t)
 				a.timestamp = newKey(a.t)
 			})
 			a.stageList("second")
-		}, true},
+		}, true, []string{"power lost, names too"}},
 		"new online keys": {func(a *authority) {
 			a.stageRoot(func() { a.snapshot, a.timestamp = newKey(a.t), newKey(a.t) })
-		}, true},
+		}, true, []string{"killed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := found(t)
@@ -251,15 +253,11 @@ func TestPublishIsCutOffAtEachWrite(t *testing.T) {
 			if _, err := base.Status(RoleTargets); err == nil {
 				want = "second"
 			}
-			eachFault(t, func(t *testing.T, d *faultDisk) bool {
+			eachFault(t, stage.losses, func(t *testing.T, d *faultDisk) error {
 				a := base.clone(t)
 				half := a.Repository
 				half.disk = d
 				_, err := half.Publish(a.online())
-				if err != nil && !errors.Is(err, errDead) {
-					t.Fatalf("publish failed of something else: %v", err)
-				}
-
 				fresh := func() *resolver {
 					seen := *r
 					seen.t = t
@@ -289,7 +287,7 @@ func TestPublishIsCutOffAtEachWrite(t *testing.T) {
 						t.Errorf("left behind: %v", left)
 					}
 				}
-				return err == nil
+				return err
 			})
 		})
 	}
@@ -318,22 +316,48 @@ func TestSigningIsCutOffAtEachWrite(t *testing.T) {
 	}
 }
 
-// A key that is reported as written is there; one that is not can be written
-// under another name, and is not half a key that opens.
-func TestWritingAKeyIsCutOffAtEachWrite(t *testing.T) {
-	whole := false
-	for at := 1; !whole; at++ {
-		for name, l := range losses {
-			path := filepath.Join(t.TempDir(), "key")
-			err := writeNew(newFaultDisk(at, l), path, []byte("a whole key"), 0o600)
-			whole = err == nil
-			raw, _ := os.ReadFile(path)
-			if whole && string(raw) != "a whole key" {
-				t.Errorf("call %d, %s: %q is there", at, name, raw)
+// A file that is replaced holds the old content or the new, whole, whatever is
+// lost; and the new, once that was reported. All else is built on this.
+func TestReplacingAFileIsCutOffAtEachCall(t *testing.T) {
+	for name, l := range losses {
+		whole := false
+		for at := 1; !whole; at++ {
+			path := filepath.Join(t.TempDir(), "file")
+			writeFile(t, path, []byte("the old content"))
+			d := newFaultDisk(at, l)
+			err := replace(d, path, []byte("the new content, which is longer"), 0o600)
+			if whole = err == nil; whole {
+				d.die() // right after
+			}
+			raw := string(readFile(t, path))
+			if raw != "the new content, which is longer" && (whole || raw != "the old content") {
+				t.Errorf("%s at call %d (%v): the file holds %q", name, at, err, raw)
+			}
+			if at > 10 {
+				t.Fatal("never runs through")
 			}
 		}
-		if at > 10 {
-			t.Fatal("never runs through")
+	}
+}
+
+// A secret that is reported as written is there.
+func TestWritingASecretIsCutOffAtEachCall(t *testing.T) {
+	for name, l := range losses {
+		whole := false
+		for at := 1; !whole; at++ {
+			path := filepath.Join(t.TempDir(), "key")
+			d := newFaultDisk(at, l)
+			err := writeNew(d, path, []byte("a whole key"), 0o600)
+			if whole = err == nil; whole {
+				d.die() // right after
+			}
+			raw, _ := os.ReadFile(path)
+			if whole && string(raw) != "a whole key" {
+				t.Errorf("%s at call %d: %q is there", name, at, raw)
+			}
+			if at > 10 {
+				t.Fatal("never runs through")
+			}
 		}
 	}
 }

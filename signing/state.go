@@ -33,19 +33,23 @@ type state struct {
 	dir  string
 	log  *slog.Logger
 
-	firstRoot int64 // version of chain[0]
-	chain     [][]byte
-	rootFloor int64 // highest version of a root that was ever in dir
+	chain     [][]byte // roots after the pinned one, in order of version
+	newest    []byte   // the last of chain, or the pinned root
+	rootFloor int64    // highest version of a root that was ever in dir
 	timestamp []byte
 	snapshot  []byte
 }
 
 var rootName = regexp.MustCompile(`^([1-9][0-9]{0,17})\.root\.json$`)
 
-// loadState reads and verifies, from the pinned root on (t is moved along), what
-// was kept; damaged files are dropped, and said so in the log.
-func loadState(d disk, dir string, t *trust, log *slog.Logger) (*state, error) {
-	s := &state{disk: d, dir: dir, log: log, firstRoot: t.rootVersion() + 1}
+// loadState reads and verifies, from the pinned root on, what was kept; damaged
+// files are dropped, and said so in the log.
+func loadState(d disk, dir string, pinned []byte, log *slog.Logger) (*state, error) {
+	s := &state{disk: d, dir: dir, log: log, newest: pinned}
+	t, err := s.trust(time.Time{})
+	if err != nil {
+		return nil, err
+	}
 	if err := makeDir(d, filepath.Join(dir, "root"), 0o700); err != nil {
 		return nil, err
 	}
@@ -57,7 +61,6 @@ func loadState(d disk, dir string, t *trust, log *slog.Logger) (*state, error) {
 	if err := s.loadRoots(t); err != nil {
 		return nil, err
 	}
-	var err error
 	if s.timestamp, err = s.read("timestamp.json"); err != nil {
 		return nil, err
 	}
@@ -119,24 +122,14 @@ func (s *state) loadRoots(t *trust) error {
 			s.log.Warn("a root in the client's folder is damaged; it will be fetched again", "file", filepath.Join(s.dir, name), "error", err)
 			return nil
 		}
-		s.chain = append(s.chain, raw)
+		s.chain, s.newest = append(s.chain, raw), raw
 	}
 	return nil
 }
 
-// trust leads from the pinned root to the newest held.
-func (s *state) trust(pinned []byte, now time.Time) (*trust, error) {
-	t, err := newTrust(pinned, now)
-	if err != nil {
-		return nil, err
-	}
-	for _, raw := range s.chain {
-		if err := t.root(raw); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
-}
+// trust starts at the newest root held, whose chain from the pinned one was
+// verified when it was taken. A server that withholds roots takes nobody back.
+func (s *state) trust(now time.Time) (*trust, error) { return newTrust(s.newest, now) }
 
 func (s *state) roots() [][]byte {
 	out := make([][]byte, len(s.chain))
@@ -151,7 +144,7 @@ func (s *state) addRoot(version int64, raw []byte) error {
 	if err := s.write(s.rootFile(version), raw); err != nil {
 		return err
 	}
-	s.chain = append(s.chain, raw)
+	s.chain, s.newest = append(s.chain, raw), raw
 	s.rootFloor = max(s.rootFloor, version)
 	return nil
 }
@@ -192,8 +185,8 @@ func (s *state) dropSnapshot(why error) error {
 
 // adopt takes over from a confirmed publication, which has verified, what goes
 // beyond what is held, and lets go of the kept target.
-func (s *state) adopt(pinned []byte, a *Accepted) error {
-	t, err := s.trust(pinned, time.Time{})
+func (s *state) adopt(a *Accepted) error {
+	t, err := s.trust(time.Time{})
 	if err != nil {
 		return err
 	}
