@@ -154,15 +154,14 @@ func question(name string, typ uint16) *dns.Msg {
 	return m
 }
 
-// decisions reads the block log: name, type and entry of each decision.
-func decisions(t testing.TB, r *Resolver) []string {
+// records reads the whole block log.
+func records(t testing.TB, dir string) (all []blocklog.Record) {
 	t.Helper()
-	reader, err := blocklog.OpenReader(r.config.Blocklog.Dir, 1)
+	reader, err := blocklog.OpenReader(dir, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	all := []string{}
 	for {
 		record, _, err := reader.Next()
 		if err == io.EOF {
@@ -171,10 +170,20 @@ func decisions(t testing.TB, r *Resolver) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
+		all = append(all, record)
+	}
+}
+
+// decisions gives name, type and entry of each decision in the block log.
+func decisions(t testing.TB, r *Resolver) []string {
+	t.Helper()
+	all := []string{}
+	for _, record := range records(t, r.config.Blocklog.Dir) {
 		if d := record.Decision; d != nil {
 			all = append(all, blocklog.NameText(d.Name)+" "+blocklog.TypeText(d.Type)+" "+d.Matches[0].Entry)
 		}
 	}
+	return all
 }
 
 func ede(m *dns.Msg) []uint16 {
