@@ -57,17 +57,23 @@ func Found(ctx context.Context, f Founding) ([]MadeKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	officers, err := hire(founded)
+	if err != nil {
+		return nil, err
+	}
+	if err := new(Register).Check(founded); err != nil {
+		return nil, err
+	}
 	k := &foundry{Founding: f, keys: configs.Resolve(f.Dir, f.Settings.Keys)}
 	for _, dir := range []string{f.Dir, k.keys, filepath.Join(f.Dir, PeopleDir)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("found authority: %w", err)
 		}
 	}
-	if err := k.officers(founded); err != nil {
-		return nil, err
-	}
-	if err := new(Register).Check(founded); err != nil {
-		return nil, err
+	for i, o := range founded.Officers {
+		if err := k.keep(o.Name, officers[i], o.Name, "signs statements in the register as "+o.Name); err != nil {
+			return nil, err
+		}
 	}
 	if err := k.secret(KeyRegister, signing.KindNoteSigner, []byte(skey), "signs the register's checkpoints"); err != nil {
 		return nil, err
@@ -141,7 +147,6 @@ func (f *Founding) prepare() (_ *Founded, skey, vkey string, _ error) {
 		if role == "" {
 			role = p.Roles[0].ID
 		}
-		// Their keys are made when all else is in order.
 		founded.Officers = append(founded.Officers, Officer{Name: name, Role: role, From: Day{founded.At.Truncate(24 * time.Hour)}})
 	}
 	for role, h := range map[string]Holders{"root": f.Root, "targets": f.Targets} {
@@ -185,11 +190,15 @@ func (k *foundry) key(name, person, purpose string) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return key, k.keep(name, key, person, purpose)
+}
+
+func (k *foundry) keep(name string, key crypto.Signer, person, purpose string) error {
 	if err := signing.WriteKey(k.file(name), key, k.Passphrase, k.KDFLogN); err != nil {
-		return nil, err
+		return err
 	}
 	k.note(name, person, purpose)
-	return key, nil
+	return nil
 }
 
 func (k *foundry) secret(name, kind string, secret []byte, purpose string) error {
@@ -200,21 +209,21 @@ func (k *foundry) secret(name, kind string, secret []byte, purpose string) error
 	return nil
 }
 
-func (k *foundry) officers(f *Founded) error {
+// hire makes the officers' keys, in memory.
+func hire(f *Founded) ([]crypto.Signer, error) {
+	var keys []crypto.Signer
 	for i, o := range f.Officers {
-		if !officerName.MatchString(o.Name) || slices.Contains(reservedNames, o.Name) {
-			return fmt.Errorf("officer %q: a name is up to 32 small letters, digits, - and _, a letter first, and none of %s", o.Name, strings.Join(reservedNames, ", "))
+		if slices.Contains(reservedNames, o.Name) || strings.HasPrefix(o.Name, "root-") || strings.HasPrefix(o.Name, "targets-") {
+			return nil, fmt.Errorf("officer %q: another key has that name: choose one that is none of %s, root-… and targets-…", o.Name, strings.Join(reservedNames, ", "))
 		}
-		if slices.ContainsFunc(f.Officers[:i], func(other Officer) bool { return other.Name == o.Name }) {
-			return fmt.Errorf("officer %q stands twice", o.Name)
-		}
-		key, err := k.key(o.Name, o.Name, "signs statements in the register as "+o.Name)
+		key, err := signing.GenerateKey()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		f.Officers[i].Key = PublicKey(key.Public().(ed25519.PublicKey))
+		keys = append(keys, key)
 	}
-	return nil
+	return keys, nil
 }
 
 var reservedNames = []string{KeyRegister, KeySnapshot, KeyTimestamp, KeyList}

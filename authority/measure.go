@@ -53,12 +53,9 @@ func (r *Register) Find(idOrName string, at time.Time) (*Measure, error) {
 	if m := r.byID[idOrName]; m != nil {
 		return m, nil
 	}
-	var live, all []*Measure
-	for _, m := range r.Measures {
-		if m.Proposed.Name != idOrName {
-			continue
-		}
-		all = append(all, m)
+	all := r.byName[idOrName]
+	var live []*Measure
+	for _, m := range all {
 		if r.live(m, at) {
 			live = append(live, m)
 		}
@@ -208,9 +205,30 @@ func (r *Register) over(m *Measure, effect Effect, at time.Time) bool {
 	return false
 }
 
+// listable tells whether a list issued at a time holds the measure.
+func (r *Register) listable(m *Measure, at time.Time) bool {
+	return m.Lift == nil && !m.approvedAt.IsZero() && !r.over(m, Ends, at) && r.waits(m, at) == nil
+}
+
+// waits gives the clock that does not let a measure be listed yet, or any more.
+func (r *Register) waits(m *Measure, at time.Time) *ClockState {
+	for i := range r.Procedure.Clocks {
+		c := &r.Procedure.Clocks[i]
+		if c.OnExpiry != Permits {
+			continue
+		}
+		if s, ok := m.clock(c, always); ok && !s.Over(at) {
+			return &s
+		}
+	}
+	return nil
+}
+
 // Withheld says why a measure is not listed at a time; nil: it is.
 func (r *Register) Withheld(m *Measure, at time.Time) error {
 	switch {
+	case r.listable(m, at):
+		return nil
 	case m.Lift != nil:
 		return fmt.Errorf("measure %s (%s) was lifted", m.Proposed.ID, m.Proposed.Name)
 	case m.approvedAt.IsZero():
@@ -219,16 +237,11 @@ func (r *Register) Withheld(m *Measure, at time.Time) error {
 	case r.over(m, Ends, at):
 		return fmt.Errorf("measure %s (%s) has ended", m.Proposed.ID, m.Proposed.Name)
 	}
-	for i := range r.Procedure.Clocks {
-		c := &r.Procedure.Clocks[i]
-		if s, ok := m.clock(c, always); ok && c.OnExpiry == Permits && !s.Over(at) {
-			if !s.Met.IsZero() && !s.Met.After(s.Due) {
-				return fmt.Errorf("measure %s (%s) may not be listed: clock %s was met on %s", m.Proposed.ID, m.Proposed.Name, c.ID, s.Met.Format(time.RFC3339))
-			}
-			return fmt.Errorf("measure %s (%s) may be listed from %s on (clock %s)", m.Proposed.ID, m.Proposed.Name, s.Due.Format(time.RFC3339), c.ID)
-		}
+	s := r.waits(m, at)
+	if !s.Met.IsZero() && !s.Met.After(s.Due) {
+		return fmt.Errorf("measure %s (%s) may not be listed: clock %s was met on %s", m.Proposed.ID, m.Proposed.Name, s.Clock.ID, s.Met.Format(time.RFC3339))
 	}
-	return nil
+	return fmt.Errorf("measure %s (%s) may be listed from %s on (clock %s)", m.Proposed.ID, m.Proposed.Name, s.Due.Format(time.RFC3339), s.Clock.ID)
 }
 
 // Listed gives the measures that a list issued at a time has to hold, sorted by
@@ -236,7 +249,7 @@ func (r *Register) Withheld(m *Measure, at time.Time) error {
 func (r *Register) Listed(at time.Time) []*Measure {
 	var listed []*Measure
 	for _, m := range r.Measures {
-		if r.Withheld(m, at) == nil {
+		if r.listable(m, at) {
 			listed = append(listed, m)
 		}
 	}
@@ -312,6 +325,29 @@ func (r *Register) EntriesOf(p *Publication) []blocklist.Entry {
 	}
 	slices.SortFunc(listed, func(a, b *Measure) int { return cmp.Compare(a.Proposed.Name, b.Proposed.Name) })
 	return r.entries(listed, p.Issued, p.Index)
+}
+
+// CheckList tells whether a list, as it was received, is the one that the
+// register says was published under its serial, and says what was approved.
+func (r *Register) CheckList(l *blocklist.List) error {
+	at := slices.IndexFunc(r.Publications, func(p *Publication) bool { return p.Serial == l.Serial })
+	if at < 0 {
+		return fmt.Errorf("list %d: the register knows of no such publication", l.Serial)
+	}
+	p := r.Publications[at]
+	sum, err := digest(l)
+	if err != nil {
+		return err
+	}
+	if sum != p.ListSHA256 {
+		return fmt.Errorf("list %d: its SHA-256 is %s, the register says %s", l.Serial, sum, p.ListSHA256)
+	}
+	want := blocklist.List{Header: l.Header, Entries: r.EntriesOf(p)}
+	want.Authority, want.Issued, want.ValidUntil, want.AnswerTTL = r.Founded.Authority, p.Issued, p.ValidUntil, r.Procedure.List.AnswerTTL
+	if err := compare(l, &want); err != nil {
+		return fmt.Errorf("list %d is not what was approved: %w", l.Serial, err)
+	}
+	return nil
 }
 
 // entries writes the measures as entries of a list issued at a time, as the

@@ -198,11 +198,7 @@ func ParseProcedure(name string, data []byte) (*Procedure, error) {
 	if err := configs.Parse(name, data, p); err != nil {
 		return nil, err
 	}
-	file, err := parser.ParseBytes(data, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	v := &validator{name: name, file: file, p: p}
+	v := &validator{name: name, p: p}
 	v.procedure()
 	if len(v.problems) > 0 {
 		return nil, errors.Join(v.problems...)
@@ -263,8 +259,8 @@ func find[T any](list []T, is func(*T) bool) (*T, bool) {
 // validator collects what is wrong with a procedure beyond its types.
 type validator struct {
 	name     string
-	file     *ast.File
 	p        *Procedure
+	file     *ast.File // parsed when the first problem is to be placed
 	problems []error
 }
 
@@ -277,6 +273,12 @@ func (v *validator) bad(path, format string, args ...any) {
 var lastStep = regexp.MustCompile(`(\.[^.\[]+|\[\d+\])$`)
 
 func (v *validator) line(path string) int {
+	if v.file == nil {
+		var err error
+		if v.file, err = parser.ParseBytes([]byte(v.p.text), 0); err != nil {
+			return 1
+		}
+	}
 	for path != "$" {
 		if p, err := yaml.PathString(path); err == nil {
 			if node, err := p.FilterFile(v.file); err == nil && node != nil {

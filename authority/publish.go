@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"cordon/audit/tlog"
 	"cordon/blocklist"
 	"cordon/signing"
 )
@@ -179,6 +180,9 @@ func (o *Office) stage() (*blocklist.List, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.checkSize(list); err != nil {
+		return nil, err
+	}
 	if err := checkGuard(list); err != nil {
 		return nil, fmt.Errorf("every resolver would refuse this list:\n%w\nLift what is named here", err)
 	}
@@ -201,6 +205,20 @@ func (o *Office) stage() (*blocklist.List, error) {
 		return nil, err
 	}
 	return list, nil
+}
+
+// checkSize keeps the leaf that will say what was published within what a log
+// takes.
+func (o *Office) checkSize(list *blocklist.List) error {
+	added, removed := o.Register.Changes(o.Register.Listed(list.Issued))
+	size := 1024 // the rest of the leaf, with room to spare
+	for _, id := range slices.Concat(added, removed) {
+		size += len(id) + len(`"",`)
+	}
+	if size > tlog.MaxLeaf {
+		return fmt.Errorf("list %d would change %d entries, too many for one publication: approve or lift in steps, and publish between them", list.Serial, len(added)+len(removed))
+	}
+	return nil
 }
 
 func (o *Office) nextSerial() uint64 {

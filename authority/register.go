@@ -24,6 +24,7 @@ type Register struct {
 	Size         uint64         // number of leaves
 
 	byID   map[string]*Measure
+	byName map[string][]*Measure
 	latest time.Time // of the last leaf
 }
 
@@ -77,7 +78,7 @@ func (e *LeafError) Unwrap() error { return e.Err }
 // That the leaves are those of the log that a checkpoint commits to is for the
 // caller to ensure: tlog.Reader.Leaves yields no others.
 func Replay(leaves iter.Seq2[tlog.Leaf, error]) (*Register, error) {
-	r := &Register{byID: map[string]*Measure{}}
+	r := &Register{}
 	for leaf, err := range leaves {
 		if err != nil {
 			return r, fmt.Errorf("read register: %w", err)
@@ -99,9 +100,6 @@ func Replay(leaves iter.Seq2[tlog.Leaf, error]) (*Register, error) {
 // Add checks a leaf and takes it in as the register's next. After an error the
 // register is unchanged.
 func (r *Register) Add(l Leaf) error {
-	if r.byID == nil {
-		r.byID = map[string]*Measure{}
-	}
 	if err := r.Check(l); err != nil {
 		return err
 	}
@@ -112,6 +110,7 @@ func (r *Register) Add(l Leaf) error {
 			return err
 		}
 		r.Founded, r.Procedure = l, p
+		r.byID, r.byName = map[string]*Measure{}, map[string][]*Measure{}
 	case *Proposed:
 		digest, err := digestOf(l)
 		if err != nil {
@@ -120,6 +119,7 @@ func (r *Register) Add(l Leaf) error {
 		m := &Measure{Proposed: l, Digest: digest, proposedIndex: r.Size}
 		r.Measures = append(r.Measures, m)
 		r.byID[l.ID] = m
+		r.byName[l.Name] = append(r.byName[l.Name], m)
 	case *Stated:
 		r.byID[l.ID].take(Recorded{Index: r.Size, Stated: l}, r.Procedure.Approvals.Number)
 	case *Published:
@@ -206,7 +206,6 @@ func checkFounded(f *Founded) error {
 	if err := freeText("origin", f.Origin); err != nil {
 		return err
 	}
-	var approvers int
 	for i, o := range f.Officers {
 		if !officerName.MatchString(o.Name) {
 			return fmt.Errorf("officer %q: a name is up to 32 small letters, digits, - and _, a letter first", o.Name)
@@ -219,19 +218,36 @@ func checkFounded(f *Founded) error {
 				return fmt.Errorf("officers %q and %q have the same key: each signs with a key of their own", other.Name, o.Name)
 			}
 		}
-		role, ok := p.Role(o.Role)
-		if !ok {
+		if _, ok := p.Role(o.Role); !ok {
 			return fmt.Errorf("officer %q: %q is no role of the procedure: write one of %s", o.Name, o.Role,
 				strings.Join(ids(p.Roles, func(r *Role) string { return r.ID }), ", "))
 		}
-		if slices.Contains(role.May, Approve) {
-			approvers++
-		}
 	}
-	// A proposer who may not approve may still be one who could: only the rest
-	// is left for the approvals.
-	if approvers < p.Approvals.Number {
-		return fmt.Errorf("the procedure asks for %d approvals and only %d officers may approve: name more officers", p.Approvals.Number, approvers)
+	return checkStaffed(p, f.Officers)
+}
+
+// checkStaffed makes sure that something can ever be listed: somebody proposes,
+// and enough others (or enough in all) approve.
+func checkStaffed(p *Procedure, officers []Officer) error {
+	may := func(o Officer, what Statement) bool {
+		role, _ := p.Role(o.Role)
+		return slices.Contains(role.May, what)
+	}
+	most := 0
+	for i, proposer := range officers {
+		if !may(proposer, Propose) {
+			continue
+		}
+		approvers := 0
+		for j, o := range officers {
+			if may(o, Approve) && (i != j || p.Approvals.ProposerMayApprove) {
+				approvers++
+			}
+		}
+		most = max(most, approvers)
+	}
+	if most < p.Approvals.Number {
+		return fmt.Errorf("the procedure asks for %d approvals, and these officers could give %d at most: name more officers", p.Approvals.Number, most)
 	}
 	return nil
 }
@@ -292,8 +308,8 @@ func (r *Register) checkProposed(l *Proposed) error {
 	if err := blocklist.CheckName(l.Name); err != nil {
 		return err
 	}
-	for _, m := range r.Measures {
-		if m.Proposed.Name == l.Name && r.live(m, l.At) {
+	for _, m := range r.byName[l.Name] {
+		if r.live(m, l.At) {
 			return fmt.Errorf("%s has a measure already, %s (%s): lift it first to change it", l.Name, m.Proposed.ID, r.State(m, l.At))
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"iter"
+	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -359,12 +361,12 @@ func TestTheRegisterRefusesAFounding(t *testing.T) {
 		spoil func(*Founded)
 		want  string
 	}{
-		"with another digest of the procedure": {func(f *Founded) { f.ProcedureSHA256 = strings.Repeat("0", 64) }, "is not the digest"},
-		"with too few officers":                {func(f *Founded) { f.Officers = f.Officers[:1] }, "name more officers"},
-		"with one officer twice":               {func(f *Founded) { f.Officers = append(f.Officers, f.Officers[0]) }, "stands twice"},
-		"with one key for two":                 {func(f *Founded) { f.Officers[1].Key = f.Officers[0].Key }, "have the same key"},
-		"with an unknown role":                 {func(f *Founded) { f.Officers[0].Role = "king" }, "write one of agent"},
-		"without a name":                       {func(f *Founded) { f.Authority = "" }, "authority is missing"},
+		"with another digest of the procedure":      {func(f *Founded) { f.ProcedureSHA256 = strings.Repeat("0", 64) }, "is not the digest"},
+		"with too few officers beside the proposer": {func(f *Founded) { f.Officers = f.Officers[:2] }, "could give 1 at most: name more officers"},
+		"with one officer twice":                    {func(f *Founded) { f.Officers = append(f.Officers, f.Officers[0]) }, "stands twice"},
+		"with one key for two":                      {func(f *Founded) { f.Officers[1].Key = f.Officers[0].Key }, "have the same key"},
+		"with an unknown role":                      {func(f *Founded) { f.Officers[0].Role = "king" }, "write one of agent"},
+		"without a name":                            {func(f *Founded) { f.Authority = "" }, "authority is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := *newOffice(t, example(t, "france")).Founded
@@ -427,4 +429,64 @@ func TestReplayFindsAForgedLeaf(t *testing.T) {
 		_, err := Replay(forged.leaves())
 		refused(t, err, "is not what was approved")
 	})
+}
+
+func TestCheckListFindsAListThatTheRegisterNamesButNobodyApproved(t *testing.T) {
+	o := newOffice(t, example(t, "france"))
+	o.list("a.example")
+	pages := map[string]blocklist.StopPage{"terrorism": {Page: "https://stop.example/", IPv4: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}
+	list, err := o.Assemble(1, o.now, pages)
+	o.must(err)
+	for name, c := range map[string]struct {
+		spoil func(*blocklist.List)
+		want  string
+	}{
+		"as approved":       {func(*blocklist.List) {}, ""},
+		"another scope":     {func(l *blocklist.List) { l.Entries[0].Scope = blocklist.ScopeDomain }, "otherwise than it was approved"},
+		"another name":      {func(l *blocklist.List) { l.Entries[0].Name = "b.example" }, "otherwise than it was approved"},
+		"a later review":    {func(l *blocklist.List) { l.Entries[0].ReviewBy = date(2036, 1, 1) }, "otherwise than it was approved"},
+		"an entry left out": {func(l *blocklist.List) { l.Entries = nil }, "it leaves out 2026-0001"},
+		"another authority": {func(l *blocklist.List) { l.Authority = "Somebody" }, "its header"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := Replay(o.leaves())
+			o.must(err)
+			spoiled := *list
+			spoiled.Entries = slices.Clone(list.Entries)
+			c.spoil(&spoiled)
+			spoiled.Sort()
+			p := o.publication()
+			p.ListSHA256, err = digest(&spoiled)
+			o.must(err)
+			o.must(r.Add(p))
+			if err := r.CheckList(&spoiled); c.want == "" {
+				o.must(err)
+			} else {
+				refused(t, err, c.want)
+			}
+		})
+	}
+}
+
+// A register of some years: each measure with two approvals, a list published
+// after every tenth.
+func BenchmarkReplay(b *testing.B) {
+	o := newOffice(b, example(b, "france"))
+	for i := range 1000 {
+		m := o.list("site" + strconv.Itoa(i) + ".example")
+		if i%2 == 0 {
+			o.must(o.state(LeafLifted, m, "alice"))
+		}
+		if i%10 == 0 {
+			o.now = o.now.Add(time.Hour)
+			o.publish()
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Replay(o.leaves()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(o.raw)), "leaves")
 }
