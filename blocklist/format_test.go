@@ -416,6 +416,12 @@ func FuzzParse(f *testing.F) {
 		if !bytes.Equal(b.Bytes(), text) {
 			t.Fatalf("accepted %q, wrote %q", text, b.Bytes())
 		}
+		for i, line := range bytes.Split(text, []byte("\n"))[1 : len(l.Entries)+1] {
+			var e Entry
+			if err := readEntry(line, &e); err != nil || !reflect.DeepEqual(e, l.Entries[i]) {
+				t.Fatalf("line %d was read as %+v quickly, as %+v (%v) slowly", i+2, l.Entries[i], e, err)
+			}
+		}
 		if _, err := NewIndex(l.Entries); err != nil {
 			t.Fatalf("accepted, but not indexed: %v", err)
 		}
