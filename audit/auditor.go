@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,11 @@ import (
 // and its verifier key to c.VerifierKey. Where the key is there already, only a
 // missing verifier key is written. It returns the verifier key.
 func CreateKey(c Config, name string, passphrase []byte) (vkey string, err error) {
+	for _, path := range []string{c.Key, c.VerifierKey} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return "", fmt.Errorf("create key: %w", err)
+		}
+	}
 	if _, err := os.Lstat(c.Key); errors.Is(err, os.ErrNotExist) {
 		skey, _, err := tlog.GenerateKey(name)
 		if err != nil {

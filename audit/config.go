@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 )
 
@@ -82,6 +83,28 @@ func (c *Config) Validate() error {
 	}
 	if c.Listen == "" && c.TLS != (TLSConfig{}) {
 		wrong("tls: it has no effect without listen; set listen, or remove tls")
+	}
+	return errors.Join(errs...)
+}
+
+// Check looks at the files that the configuration names, as far as that is
+// possible without the passphrase.
+func (c *Config) Check() error {
+	var errs []error
+	for _, f := range []struct{ name, path string }{
+		{"key", c.Key}, {"verifier_key", c.VerifierKey}, {"passphrase_file", c.PassphraseFile},
+	} {
+		if f.path == "" {
+			continue
+		}
+		if _, err := os.Stat(f.path); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.name, err))
+		}
+	}
+	if c.Listen != "" {
+		if _, err := loadTLS(c.TLS); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }
