@@ -15,6 +15,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"cordon/audit/tlog"
 	"cordon/configs"
@@ -115,8 +118,12 @@ func (f *Founding) prepare() (_ *Founded, skey, vkey string, _ error) {
 	if _, err := os.Stat(filepath.Join(f.Dir, SettingsFile)); err == nil {
 		return fail(fmt.Errorf("%s holds an authority already: choose another folder", f.Dir))
 	}
-	if left, err := os.ReadDir(filepath.Join(f.Dir, RegisterDir)); err == nil && len(left) > 0 {
-		return fail(fmt.Errorf("%s holds what an interrupted \"init\" left: remove it first", f.Dir))
+	if _, err := os.Stat(filepath.Join(f.Dir, PeopleDir)); err == nil {
+		return fail(fmt.Errorf("%s holds what an interrupted \"init\" left: remove it, keys and publication included, and run \"init\" again", f.Dir))
+	}
+	publish := configs.Resolve(f.Dir, f.Settings.Publish)
+	if left, err := os.ReadDir(filepath.Join(publish, "metadata")); err == nil && len(left) > 0 {
+		return fail(fmt.Errorf("%s holds a publication already: choose another folder to publish, or remove it", publish))
 	}
 	text, err := os.ReadFile(f.Procedure)
 	if err != nil {
@@ -157,18 +164,19 @@ func (f *Founding) prepare() (_ *Founded, skey, vkey string, _ error) {
 	return founded, skey, vkey, nil
 }
 
-// originOf makes an origin from a name: letters, digits and hyphens.
+// originOf makes an origin from a name: letters without accents, digits, and
+// hyphens for all else.
 func originOf(name string) string {
-	plain := strings.Map(func(c rune) rune {
+	var b strings.Builder
+	for _, c := range norm.NFD.String(strings.ToLower(name)) {
 		switch {
 		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
-			return c
-		case c >= 'A' && c <= 'Z':
-			return c + 'a' - 'A'
+			b.WriteRune(c)
+		case !unicode.Is(unicode.Mn, c) && b.Len() > 0 && !strings.HasSuffix(b.String(), "-"):
+			b.WriteByte('-')
 		}
-		return '-'
-	}, name)
-	return "cordon/" + strings.Trim(plain, "-") + "/register"
+	}
+	return "cordon/" + strings.Trim(b.String(), "-") + "/register"
 }
 
 // foundry makes keys and remembers whom each is for.

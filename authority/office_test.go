@@ -576,6 +576,18 @@ func TestFoundingTwiceIsRefused(t *testing.T) {
 	b := found(t)
 	_, err := Found(t.Context(), Founding{Dir: b.dir, Name: "Other", Procedure: "../configs/procedure-france.yaml", Clock: b.clock})
 	refused(t, err, "holds an authority already")
+	_, err = Found(t.Context(), Founding{Dir: t.TempDir(), Settings: Settings{Publish: filepath.Join(b.dir, "publish")}, Clock: b.clock})
+	refused(t, err, "holds a publication already")
+	b.must(os.Remove(filepath.Join(b.dir, SettingsFile)))
+	_, err = Found(t.Context(), Founding{Dir: b.dir, Clock: b.clock})
+	refused(t, err, "holds what an interrupted \"init\" left")
+}
+
+func TestTheOriginIsMadeFromTheName(t *testing.T) {
+	t.Parallel()
+	if got, want := originOf("Ministère de l’Intérieur (OFAC)"), "cordon/ministere-de-l-interieur-ofac/register"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 }
 
 func TestAnOfficeRefusesAProcedureThatWasChanged(t *testing.T) {

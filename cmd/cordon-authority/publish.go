@@ -151,7 +151,7 @@ func (d *desk) statusCommand() *cobra.Command {
 func statusText(s *authority.Status) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("%s (%s), register of %s", s.Authority, s.Procedure, plural(int(s.RegisterSize), "leaf"))
+	line("%s (%s), %s in the register", s.Authority, s.Procedure, plural(int(s.RegisterSize), "statement"))
 	if s.Serial == 0 {
 		line("published: no list yet")
 	} else {
