@@ -60,6 +60,9 @@ type RRset struct {
 	Proof []dns.RR // SOA and NSEC(3) of a denial; NSEC(3) of a wildcard answer; DS of a delegation
 	Glue  []dns.RR // addresses that came with a delegation
 
+	// Granted is until when the parent granted a delegation. It may be later than
+	// TTL ends, since what is known of its security may have to be renewed before.
+	Granted time.Time
 	// Cut marks a NoData for DS at a name that is, or may be, an unsigned
 	// delegation.
 	Cut bool
@@ -118,7 +121,7 @@ func (c *RRsets) Put(s RRset) bool {
 	k := rrsetKey{name: strings.Clone(s.Name), typ: s.Type, use: s.Use}
 	return c.shard(k).put(&rrsetEntry{
 		rrsetKey: k, packed: packed, expires: now.Add(ttl),
-		kind: s.Kind, rank: s.Rank, status: s.Status, cut: s.Cut, code: s.Code, text: strings.Clone(s.Text),
+		kind: s.Kind, rank: s.Rank, status: s.Status, cut: s.Cut, code: s.Code, text: strings.Clone(s.Text), granted: s.Granted,
 	}, now)
 }
 
@@ -143,7 +146,7 @@ func (c *RRsets) get(k rrsetKey) (RRset, bool) {
 	}
 	s := RRset{
 		Name: k.name, Type: k.typ, Use: k.use, Kind: e.kind, Rank: e.rank, Status: e.status,
-		Cut: e.cut, Code: e.code, Text: e.text, TTL: e.expires.Sub(now),
+		Cut: e.cut, Code: e.code, Text: e.text, Granted: e.granted, TTL: e.expires.Sub(now),
 	}
 	if err := unpack(e.packed, &s); err != nil {
 		return RRset{}, false // cannot happen: pack made it

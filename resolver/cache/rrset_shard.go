@@ -24,6 +24,7 @@ type rrsetEntry struct {
 	rrsetKey
 	packed  []byte
 	expires time.Time
+	granted time.Time
 	kind    Kind
 	rank    Rank
 	status  dnssec.Status

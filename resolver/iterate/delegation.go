@@ -60,7 +60,7 @@ func (t *task) knownZone(name string) *zone {
 	}
 	z := &zone{
 		name: name, ns: namesIn(d.RRs), glue: glueFor(d.Glue),
-		expires: t.now().Add(d.TTL), status: d.Status, code: d.Code, text: d.Text, ds: d.Proof,
+		expires: d.Granted, status: d.Status, code: d.Code, text: d.Text, ds: d.Proof,
 	}
 	t.zones[name] = z
 	return z
@@ -89,18 +89,18 @@ func (t *task) delegate(ctx context.Context, z *zone, r *reply) (*zone, error) {
 	// The parent grants the delegation, and cannot grant what it does not have
 	// itself (ghost domains, CVE-2012-1191; phoenix domains).
 	ttl := min(ttlOf(*set), z.expires.Sub(t.now()), cache.MaxTTL)
+	child.expires = t.now().Add(ttl)
 	secured, err := t.secureChild(ctx, z, child, r)
 	if err != nil {
 		return nil, err
 	}
-	ttl = min(ttl, secured)
 	if child.status == dnssec.Bogus {
-		ttl = min(ttl, bogusZoneTTL)
+		secured = min(secured, bogusZoneTTL)
 	}
-	child.expires = t.now().Add(ttl)
 	t.zones[child.name] = child
 	t.r.cache.Put(cache.RRset{
-		Name: child.name, Type: dns.TypeNS, Use: cache.Delegation, Rank: cache.RankReferral, TTL: ttl,
+		Name: child.name, Type: dns.TypeNS, Use: cache.Delegation, Rank: cache.RankReferral,
+		TTL: min(ttl, secured), Granted: child.expires,
 		Status: child.status, Code: child.code, Text: child.text,
 		RRs: set.RRs[:min(len(set.RRs), maxServerNS)], Proof: child.ds, Glue: kept,
 	})
@@ -211,7 +211,8 @@ func (t *task) root(ctx context.Context) (*zone, error) {
 		}
 	}
 	t.r.cache.Put(cache.RRset{
-		Name: ".", Type: dns.TypeNS, Use: cache.Delegation, Rank: cache.RankReferral, TTL: z.expires.Sub(t.now()),
+		Name: ".", Type: dns.TypeNS, Use: cache.Delegation, Rank: cache.RankReferral,
+		TTL: z.expires.Sub(t.now()), Granted: z.expires,
 		Status: z.status, Code: z.code, Text: z.text, RRs: nsRRs, Proof: z.ds, Glue: glue,
 	})
 	return z, nil
