@@ -59,8 +59,9 @@ func (d *Denial) nsecNXDOMAIN(name string) bool {
 	if n == nil || isENT(n, name) {
 		return false
 	}
-	w := d.nsecCovering(wildcard(closestEncloser(n, name)))
-	return w != nil && !isENT(w, wildcard(closestEncloser(n, name)))
+	wild := wildcard(closestEncloser(n, name))
+	w := d.nsecCovering(wild)
+	return w != nil && !isENT(w, wild)
 }
 
 func (d *Denial) nsecNODATA(name string, t uint16) bool {
@@ -74,8 +75,12 @@ func (d *Denial) nsecNODATA(name string, t uint16) bool {
 	if isENT(n, name) {
 		return true
 	}
-	w := d.nsecAt(wildcard(closestEncloser(n, name)))
-	return w != nil && deniesType(wildcard(closestEncloser(n, name)), w.TypeBitMap, t)
+	wild := wildcard(closestEncloser(n, name))
+	if w := d.nsecAt(wild); w != nil {
+		return deniesType(wild, w.TypeBitMap, t)
+	}
+	w := d.nsecCovering(wild) // a wildcard that is an empty non-terminal gives no data (RFC 4592 §4.9)
+	return w != nil && isENT(w, wild)
 }
 
 func (d *Denial) nsecNoCloser(name, encloser string) bool {
