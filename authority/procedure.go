@@ -3,6 +3,7 @@ package authority
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -173,8 +174,19 @@ func (d *Day) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText writes a day; the zero Day is empty.
-func (d Day) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+// MarshalJSON writes a day as a string, the zero Day as an empty one. Without it
+// the method of time.Time would.
+func (d Day) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (d *Day) UnmarshalJSON(data []byte) error {
+	var s string
+	if err := json.Unmarshal(data, &s); err != nil || s == "" {
+		*d = Day{}
+		return err
+	}
+	return d.UnmarshalText([]byte(s))
+}
 
 func (d Day) String() string {
 	if d.IsZero() {

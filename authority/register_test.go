@@ -385,6 +385,23 @@ func TestTheRegisterRefusesAFounding(t *testing.T) {
 	})
 }
 
+func TestALeafHasOneSpelling(t *testing.T) {
+	o := newOffice(t, example(t, "court"))
+	p := o.proposal("judged.example")
+	p.Category, p.LegalBasis, p.Ends = "copyright", "CPI L. 336-2 & <art>", Day{date(2027, 3, 10).Time}
+	p.Signature = Signature{1, 2, 3}
+	data, err := MarshalLeaf(p)
+	o.must(err)
+	want := `{"type":"proposed","at":"2026-03-02T10:00:00Z","id":"2026-0001","name":"judged.example","scope":"host","category":"copyright",` +
+		`"legal_basis":"CPI L. 336-2 & <art>","decision":"D-1","ends":"2027-03-10","by":"alice","signature":"AQID"}`
+	if string(data) != want {
+		t.Errorf("got  %s\nwant %s", data, want)
+	}
+	if founded := string(o.raw[0]); !strings.Contains(founded, `"from":"2026-03-02","until":""}`) || !strings.Contains(founded, `"from":"2026-03-02","until":"2026-12-31"}`) {
+		t.Errorf("days of officers in %s", founded[len(founded)-400:])
+	}
+}
+
 func TestReplayFindsAForgedLeaf(t *testing.T) {
 	o := newOffice(t, example(t, "france"))
 	o.list("a.example")
