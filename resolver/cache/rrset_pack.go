@@ -43,7 +43,12 @@ func pack(s RRset) ([]byte, error) {
 			off = n
 		}
 	}
-	return append(make([]byte, 0, off), buf[:off]...), nil // exactly as long as it is counted
+	packed := append(make([]byte, 0, off), buf[:off]...) // exactly as long as it is counted
+	// Some records that came without RDATA pack into what does not unpack.
+	if err := unpack(packed, new(RRset)); err != nil {
+		return nil, fmt.Errorf("entry of %s: %w", s.Name, err)
+	}
+	return packed, nil
 }
 
 // unpack fills the sections of s and sets each record's TTL to what s has left.
@@ -57,6 +62,9 @@ func unpack(packed []byte, s *RRset) error {
 		n := int(binary.BigEndian.Uint16(packed[off:]))
 		off += 2
 		for range n {
+			if off == len(packed) { // where UnpackRR gives an empty record and no error
+				return fmt.Errorf("entry ends at %d", off)
+			}
 			rr, next, err := dns.UnpackRR(packed, off)
 			if err != nil {
 				return fmt.Errorf("unpacking at %d: %w", off, err)

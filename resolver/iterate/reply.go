@@ -70,7 +70,7 @@ func readReply(zone string, q Question, msg *dns.Msg) (*reply, string) {
 	case r.cut(zone) != nil:
 		r.kind, r.recursive = referral, false
 		r.glue = addresses(msg.Extra)
-	case soa == nil && msg.Authoritative && !strangers && r.set(r.authority, dns.TypeNS, "") == nil:
+	case soa == nil && len(r.answer) == 0 && msg.Authoritative && !strangers && r.set(r.authority, dns.TypeNS, "") == nil:
 		r.kind = noData // without SOA: true, but not for the cache
 	default:
 		return nil, "is not authoritative"
