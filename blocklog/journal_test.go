@@ -399,6 +399,19 @@ func TestDamageBeforeTheTailIsKeptNamedAndNeverSkippedSilently(t *testing.T) {
 	if got := names(drain(t, r, 3)); !slices.Equal(got, []string{"c.example×1", "d.example×1"}) {
 		t.Fatalf("after the damage: %v", got)
 	}
+	// Who reads from behind it does not meet it; who asks for it does.
+	if got := names(readAll(t, dir, 3)); !slices.Equal(got, []string{"c.example×1", "d.example×1"}) {
+		t.Fatalf("from behind the damage: %v", got)
+	}
+	from2, err := OpenReader(dir, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from2.Close()
+	var damage *DamageError
+	if _, _, err := from2.Next(); !errors.As(err, &damage) || damage.Seq != 2 {
+		t.Fatalf("the damaged record was asked for: %v", err)
+	}
 }
 
 func BenchmarkAppend(b *testing.B) {

@@ -73,6 +73,18 @@ func (r *Reader) open(first uint64) error {
 func (r *Reader) Next() (Record, []byte, error) {
 	for {
 		rec, raw, err := r.step()
+		var damage *DamageError
+		if errors.As(err, &damage) && r.next < r.from {
+			// Damage within what is passed over anyhow does not matter.
+			found, seq, findErr := findRecord(&r.w, r.off, r.next)
+			if findErr != nil {
+				return Record{}, nil, findErr
+			}
+			if found >= 0 && seq <= r.from {
+				r.off, r.next = found, seq
+				continue
+			}
+		}
 		if err != nil {
 			return Record{}, nil, err
 		}
