@@ -15,19 +15,19 @@ import (
 )
 
 // allowed says which packages of cordon a package may import besides those in
-// the same row; a trailing "/..." covers everything below. The order is the
+// the same row; a trailing "/..." covers the package and everything below. The order is the
 // design's: who is further down knows nothing of who is further up.
 var allowed = []struct {
 	pkg string
 	may []string
 }{
-	{"cordon/cmd/cordon-demo", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/signing", "cordon/test/lab"}},
+	{"cordon/cmd/cordon-demo", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/blocklog", "cordon/test/lab"}},
 	{"cordon/cmd/cordon-resolver", []string{"cordon/cmd/internal/...", "cordon/resolver", "cordon/blocklog", "cordon/signing"}},
 	{"cordon/cmd/cordon-auditor", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/audit/...", "cordon/signing"}},
 	{"cordon/cmd/cordon-authority", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/authority/...", "cordon/signing", "cordon/blocklist", "cordon/audit/tlog"}},
 	{"cordon/cmd/cordon-oversight", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/oversight/...", "cordon/signing"}},
 	{"cordon/cmd/cordon-stoppage", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/stoppage"}},
-	{"cordon/cmd/internal/...", nil},
+	{"cordon/cmd/internal/...", []string{"cordon/signing"}},
 
 	{"cordon/resolver", []string{"cordon/resolver/...", "cordon/blocklist", "cordon/rpz", "cordon/blocklog", "cordon/signing", "cordon/configs"}},
 	{"cordon/resolver/transport", []string{"cordon/resolver/wire", "cordon/blocklog"}},
@@ -47,7 +47,7 @@ var allowed = []struct {
 	{"cordon/audit/tlog", nil},
 	{"cordon/audit", []string{"cordon/audit/tlog", "cordon/blocklog", "cordon/signing"}},
 	{"cordon/oversight", []string{"cordon/audit", "cordon/audit/tlog", "cordon/authority", "cordon/blocklist", "cordon/blocklog", "cordon/signing"}},
-	{"cordon/stoppage", nil},
+	{"cordon/stoppage", []string{"cordon/configs"}},
 	{"cordon/configs", nil},
 	{"cordon/test/lab", nil},
 }
@@ -82,7 +82,7 @@ func TestImportsPointDown(t *testing.T) {
 // of the resolver program, not at direct imports alone (Promise 4).
 func TestResolverNeverReachesTheAuditChannel(t *testing.T) {
 	for _, dep := range strings.Fields(goList(t, "-deps", "cordon/cmd/cordon-resolver")) {
-		if covers("cordon/audit/...", dep) || dep == "cordon/audit" || strings.Contains(dep, "transparency-dev/tessera") {
+		if covers("cordon/audit/...", dep) || strings.Contains(dep, "transparency-dev/tessera") {
 			t.Errorf("cordon-resolver depends on %s", dep)
 		}
 	}
@@ -100,7 +100,7 @@ func TestNoDrawerForOddments(t *testing.T) {
 
 func covers(pattern, pkg string) bool {
 	if below, ok := strings.CutSuffix(pattern, "/..."); ok {
-		return strings.HasPrefix(pkg, below+"/")
+		return pkg == below || strings.HasPrefix(pkg, below+"/")
 	}
 	return pkg == pattern
 }
