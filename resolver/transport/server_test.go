@@ -252,8 +252,12 @@ func TestShutdownFinishesWhatIsUnderWay(t *testing.T) {
 		t.Errorf("reply to %s", got)
 	}
 	r.stop()
-	r.eventually(1, "cordon_streams_closed_total", "shutdown")
-	r.eventually(0, "cordon_streams")
+	if got := r.counter("cordon_streams_closed_total", "shutdown"); got == 0 {
+		t.Error("no connection counts as ended by the shutdown")
+	}
+	if got := r.counter("cordon_streams"); got != 0 {
+		t.Errorf("%v connections are left", got)
+	}
 }
 
 func TestShutdownGivesUpAfterItsGrace(t *testing.T) {
@@ -276,6 +280,19 @@ func TestShutdownIsNotHeldUpByAPeerThatDoesNotRead(t *testing.T) {
 	conn := r.dialTCP()
 	fill(t, r, conn)
 	r.stop()
+}
+
+func TestServeEndsWhenASocketFails(t *testing.T) {
+	r := serve(t, Config{}, &fakeHandler{})
+	conn := r.dialTCP()
+	send(t, conn, "now.example.")
+	receive(t, conn)
+	_ = r.udp[0].conn.Close()
+	if err := <-r.served; !errors.Is(err, net.ErrClosed) || !strings.Contains(err.Error(), r.UDP()[0].String()) {
+		t.Errorf("Serve = %v", err)
+	}
+	r.served = nil
+	ended(t, conn)
 }
 
 func TestMetricsAreWellFormed(t *testing.T) {

@@ -49,7 +49,7 @@ func replySource(oob []byte) []byte {
 		if err != nil {
 			return nil
 		}
-		message := rest[:unix.CmsgSpace(len(data))]
+		message := rest[:min(len(rest), unix.CmsgSpace(len(data)))]
 		switch {
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) == unix.SizeofInet4Pktinfo:
 			clear(data[0:4]) // in_pktinfo: interface index, local address, header destination

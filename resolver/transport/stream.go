@@ -9,6 +9,16 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
+)
+
+// Bounds of the replies that a peer has not taken yet, in bytes per connection.
+const (
+	// pauseUnsent: no more queries are read, and none more put into a batch.
+	pauseUnsent = 64 << 10
+	// maxUnsent: what was resolved meanwhile has added up to so much that the
+	// connection is given up.
+	maxUnsent = 256 << 10
 )
 
 // Why a connection ended; labels of cordon_streams_closed_total.
@@ -41,7 +51,10 @@ type stream struct {
 	replies chan chunk
 	pending sync.WaitGroup // resolutions under way
 	broken  chan struct{}  // closed by the writer when it cannot write any more
-	slow    bool           // set by the writer: the peer did not take replies in time
+
+	unsent atomic.Int64  // bytes handed to the writer and not yet written
+	taken  chan struct{} // has a token after the writer has written something
+	slow   atomic.Bool   // the peer does not take its replies
 
 	mu      sync.Mutex // guards stopped, and the read deadline against it
 	stopped bool
@@ -62,6 +75,7 @@ func newStream(s *streams, conn net.Conn, meta Meta) *stream {
 		places:  make(chan struct{}, s.c.Pipeline),
 		replies: make(chan chunk, s.c.Pipeline),
 		broken:  make(chan struct{}),
+		taken:   make(chan struct{}, 1),
 	}
 }
 
@@ -80,7 +94,7 @@ func (st *stream) run(ctx context.Context) string {
 	close(st.replies)
 	<-written
 	_ = st.conn.Close()
-	if st.slow {
+	if st.slow.Load() {
 		return closedSlow
 	}
 	return reason
@@ -91,9 +105,7 @@ func (st *stream) run(ctx context.Context) string {
 func (st *stream) read() string {
 	in := bufio.NewReaderSize(st.conn, 2+maxQuery)
 	for {
-		select {
-		case st.places <- struct{}{}:
-		case <-st.broken:
+		if !st.waitForPlace() {
 			return closedByClient
 		}
 		if err := st.setReadDeadline(); err != nil {
@@ -111,7 +123,8 @@ func (st *stream) read() string {
 				st.flush(&batch)
 				return closedProtocol
 			}
-			if batch.queries == batchSize || !wholeFrame(in) || !st.tryPlace() {
+			full := batch.queries == batchSize || len(batch.frames) >= pauseUnsent
+			if full || !wholeFrame(in) || !st.tryPlace() {
 				break
 			}
 		}
@@ -163,6 +176,7 @@ func (st *stream) flush(b *batch) bool {
 		st.m.tcp.withheld.Add(float64(b.replies))
 		return false
 	}
+	st.unsent.Add(int64(len(b.frames)))
 	st.replies <- chunk{b.frames, b.replies}
 	return true
 }
@@ -177,6 +191,10 @@ func (st *stream) resolve(query []byte) bool {
 		if reply := st.handler.Resolve(ctx, query, st.meta); reply != nil {
 			c.frames = binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reply)), uint16(len(reply)))
 			c.frames = append(c.frames, reply...)
+		}
+		if st.unsent.Add(int64(len(c.frames))) > maxUnsent {
+			st.slow.Store(true)
+			_ = st.conn.Close() // ends the reader and the writer
 		}
 		st.replies <- c
 	})
@@ -206,10 +224,11 @@ func (st *stream) write() {
 				more = false
 			}
 		}
-		queries := 0
+		queries, size := 0, 0
 		for i, c := range ready[:n] {
 			frames[i] = c.frames
 			queries += c.queries
+			size += len(c.frames)
 		}
 		if !broken {
 			buffers := net.Buffers(frames[:n])
@@ -220,7 +239,9 @@ func (st *stream) write() {
 			if err != nil {
 				st.m.tcp.sendErrors.Add(float64(queries))
 				broken = true
-				st.slow = errors.Is(err, os.ErrDeadlineExceeded)
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					st.slow.Store(true)
+				}
 				close(st.broken)
 				_ = st.conn.Close() // ends the reader
 			}
@@ -229,6 +250,29 @@ func (st *stream) write() {
 		for range queries {
 			<-st.places
 		}
+		st.unsent.Add(-int64(size))
+		select {
+		case st.taken <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// waitForPlace takes a place once one is free and the peer has taken enough of
+// its replies; false if it never will.
+func (st *stream) waitForPlace() bool {
+	for st.unsent.Load() >= pauseUnsent {
+		select {
+		case <-st.taken:
+		case <-st.broken:
+			return false
+		}
+	}
+	select {
+	case st.places <- struct{}{}:
+		return true
+	case <-st.broken:
+		return false
 	}
 }
 

@@ -9,9 +9,12 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"cordon/blocklog"
 )
 
 // ended waits until the server has closed the connection.
@@ -145,6 +148,60 @@ func TestTCPSlowReaderCostsItsOwnConnectionOnly(t *testing.T) {
 	r.eventually(1, "cordon_streams_closed_total", "slow")
 	send(t, honest, "later.honest.")
 	receive(t, honest)
+}
+
+// pipeStream is a stream whose peer is the other end of a pipe, which holds no
+// bytes: what the peer does not read is not written.
+func pipeStream(t *testing.T, c Config, h Handler) (peer net.Conn, reason <-chan string) {
+	t.Helper()
+	c.Clock = time.Now
+	c.setDefaults()
+	m, err := newMetrics(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &streams{c: &c, m: m, handler: h, workers: newWorkers(t.Context(), c.InFlight)}
+	peer, server := net.Pipe()
+	ended := make(chan string, 1)
+	go func() { ended <- newStream(s, server, Meta{Transport: blocklog.TCP}).run(t.Context()) }()
+	return peer, ended
+}
+
+func TestTCPGivesUpAPeerForWhichTooMuchWaits(t *testing.T) {
+	release := make(chan struct{})
+	peer, reason := pipeStream(t, Config{Write: time.Hour, Idle: time.Hour}, &fakeHandler{padding: 60_000, resolve: func(context.Context, string) { <-release }})
+	for range maxUnsent/60_000 + 1 {
+		send(t, peer, "later.example.")
+	}
+	close(release)
+	if got := <-reason; got != closedSlow {
+		t.Errorf("the connection ended as %q", got)
+	}
+}
+
+func TestTCPReadsNoMoreWhileRepliesWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const padding = 30_000
+		peer, reason := pipeStream(t, Config{Write: time.Hour, Idle: time.Hour}, &fakeHandler{padding: padding})
+		for range pauseUnsent/padding + 1 {
+			send(t, peer, "now.example.")
+		}
+		read := false
+		go func() {
+			send(t, peer, "now.last.")
+			read = true
+		}()
+		synctest.Wait()
+		if read {
+			t.Error("a query was read while too much waited")
+		}
+		for receive(t, peer) != "now.last." {
+		}
+		_ = peer.Close()
+		if got := <-reason; got != closedByClient {
+			t.Errorf("the connection ended as %q", got)
+		}
+	})
 }
 
 func TestTCPBoundsTheQueriesOfOneConnection(t *testing.T) {

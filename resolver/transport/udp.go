@@ -104,7 +104,7 @@ func (u *udpSocket) serve(ctx context.Context, h Handler, w *workers, m *metrics
 		case ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
 		default:
 			m.receiveErrors.Inc()
-			if failures++; failures == maxReadErrors {
+			if failures++; failures == maxReadErrors || errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("read from the UDP socket at %s: %w", u.local, err)
 			}
 			pause(ctx, 10*time.Millisecond)

@@ -2,12 +2,16 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
@@ -207,6 +211,46 @@ func TestUDPGoesOnBehindAReplyThatCannotBeSent(t *testing.T) {
 	}
 }
 
+// brokenBatch fails a number of reads, then calls end.
+type brokenBatch struct {
+	packetBatch
+	failures int
+	end      func()
+}
+
+func (b *brokenBatch) ReadBatch([]ipv4.Message, int) (int, error) {
+	if b.failures--; b.failures < 0 {
+		b.end()
+		return 0, os.ErrDeadlineExceeded
+	}
+	return 0, unix.ENOBUFS
+}
+
+func TestUDPReadErrorsAreRiddenOutForAWhile(t *testing.T) {
+	for name, tt := range map[string]struct {
+		failures int
+		want     error
+	}{
+		"some":         {maxReadErrors - 1, nil},
+		"no end of it": {maxReadErrors, unix.ENOBUFS},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				l := newLoop(t, nil, nil)
+				u := &udpSocket{batch: &brokenBatch{failures: tt.failures, end: cancel}}
+				if err := u.serve(ctx, &fakeHandler{}, nil, l.metrics); !errors.Is(err, tt.want) {
+					t.Errorf("serve = %v, want %v", err, tt.want)
+				}
+				if got := testutil.ToFloat64(l.metrics.receiveErrors); got != float64(tt.failures) {
+					t.Errorf("%v errors counted, want %d", got, tt.failures)
+				}
+			})
+		})
+	}
+}
+
 // discard takes everything.
 type discard struct{ packetBatch }
 
@@ -249,6 +293,7 @@ func TestReplySourceFindsThePacketInformation(t *testing.T) {
 func FuzzReplySource(f *testing.F) {
 	info := ipv4.ControlMessage{Src: net.IPv4(127, 0, 0, 9), IfIndex: 3}
 	f.Add(info.Marshal())
+	f.Add(info.Marshal()[:unix.SizeofCmsghdr+unix.SizeofInet4Pktinfo]) // without padding
 	f.Fuzz(func(t *testing.T, oob []byte) {
 		if got := replySource(oob); len(got) > len(oob) {
 			t.Fatalf("%d bytes out of %d", len(got), len(oob))

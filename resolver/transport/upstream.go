@@ -162,11 +162,29 @@ func (a *asked) match(packet []byte) (*dns.Msg, error) {
 	if err := a.restoreCase(question); err != nil {
 		return nil, err
 	}
-	reply := new(dns.Msg)
-	if err := reply.Unpack(packet); err != nil {
+	reply, err := unpack(packet)
+	if err != nil && packet[2]&0x02 != 0 {
+		// Cut off in the middle of a record, as some servers do: that it was
+		// is all there is to know.
+		clear(packet[6:headerLen])
+		reply, err = unpack(packet[:end])
+	}
+	return reply, err
+}
+
+// unpack decodes a message and, unlike dns.Msg.Unpack, takes none that has
+// fewer records than its header says.
+func unpack(packet []byte) (*dns.Msg, error) {
+	m := new(dns.Msg)
+	if err := m.Unpack(packet); err != nil {
 		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
-	return reply, nil
+	for i, n := range []int{len(m.Answer), len(m.Ns), len(m.Extra)} {
+		if int(binary.BigEndian.Uint16(packet[6+2*i:])) != n {
+			return nil, fmt.Errorf("%w: records are missing", errMalformed)
+		}
+	}
+	return m, nil
 }
 
 // restoreCase writes the name into the question as the caller has it. Names

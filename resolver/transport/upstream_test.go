@@ -1,0 +1,456 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/sys/unix"
+)
+
+// udpServer answers each datagram with what reply sends, until the test ends.
+func udpServer(t *testing.T, reply func(query []byte, send func([]byte))) netip.AddrPort {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		buf := make([]byte, 4096)
+		for {
+			n, peer, err := conn.ReadFromUDPAddrPort(buf)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				continue // ICMP: the client has gone
+			}
+			reply(bytes.Clone(buf[:n]), func(packet []byte) { _, _ = conn.WriteToUDPAddrPort(packet, peer) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = conn.Close()
+		done.Wait()
+	})
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// tcpServer gives each connection, with its first query, to serve.
+func tcpServer(t *testing.T, serve func(query []byte, conn net.Conn)) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			var prefix [2]byte
+			if _, err := io.ReadFull(conn, prefix[:]); err == nil {
+				query := make([]byte, binary.BigEndian.Uint16(prefix[:]))
+				if _, err := io.ReadFull(conn, query); err == nil {
+					serve(query, conn)
+				}
+			}
+			_ = conn.Close()
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		done.Wait()
+	})
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// honest is the right reply: an address, and an alias in the question's case.
+func honest(query []byte) []byte {
+	var m dns.Msg
+	if err := m.Unpack(query); err != nil {
+		return nil
+	}
+	m.Response, m.Authoritative, m.Compress = true, true, true
+	name := m.Question[0].Name
+	m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}, A: net.IPv4(192, 0, 2, 1)}}
+	packet, err := m.Pack()
+	if err != nil {
+		return nil
+	}
+	return packet
+}
+
+// forged changes the right reply.
+func forged(query []byte, edit func([]byte) []byte) []byte { return edit(honest(query)) }
+
+func newUpstream(t testing.TB, c UpstreamConfig) *Upstream {
+	t.Helper()
+	u, err := NewUpstream(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func exampleQuery() *dns.Msg {
+	m := new(dns.Msg)
+	m.SetQuestion("www.example.", dns.TypeA)
+	m.Id = 7
+	m.RecursionDesired = false
+	m.SetEdns0(1232, true)
+	return m
+}
+
+func TestUpstreamWaitsPastWhatIsNoReply(t *testing.T) {
+	tests := []struct {
+		name   string
+		first  func(query []byte) []byte
+		misses float64
+	}{
+		{"nothing before the reply", nil, 0},
+		{"another ID", func(q []byte) []byte { return forged(q, func(p []byte) []byte { p[0] ^= 1; return p }) }, 1},
+		{"the query itself", func(q []byte) []byte { return q }, 1},
+		{"another opcode", func(q []byte) []byte { return forged(q, func(p []byte) []byte { p[2] |= 2 << 3; return p }) }, 1},
+		{"another name", func(q []byte) []byte { return forged(q, func(p []byte) []byte { p[13] ^= 1; return p }) }, 1},
+		{"another type", func(q []byte) []byte {
+			return forged(q, func(p []byte) []byte { p[headerLen+len("\x03www\x07example\x00")+1] = 28; return p })
+		}, 1},
+		{"another class", func(q []byte) []byte {
+			return forged(q, func(p []byte) []byte { p[headerLen+len("\x03www\x07example\x00")+3] = 3; return p })
+		}, 1},
+		{"no question", func(q []byte) []byte { return append(append(bytes.Clone(q[:2]), 0x84, 1), make([]byte, 8)...) }, 1},
+		{"two questions", func(q []byte) []byte { return forged(q, func(p []byte) []byte { p[5] = 2; return p }) }, 1},
+		{"an empty datagram", func([]byte) []byte { return []byte{} }, 1},
+		{"a cut one", func(q []byte) []byte { return forged(q, func(p []byte) []byte { return p[:len(p)-3] }) }, 1},
+		{"a record count too high", func(q []byte) []byte { return forged(q, func(p []byte) []byte { p[7] = 9; return p }) }, 1},
+		{"a compression loop", func(q []byte) []byte {
+			return forged(q, func(p []byte) []byte {
+				owner := headerLen + len("\x03www\x07example\x00") + 4
+				binary.BigEndian.PutUint16(p[owner:], 0xc000|uint16(owner))
+				return p
+			})
+		}, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server := udpServer(t, func(query []byte, send func([]byte)) {
+				if tt.first != nil {
+					send(tt.first(query))
+				}
+				send(honest(query))
+			})
+			u := newUpstream(t, UpstreamConfig{UDPTimeout: time.Minute})
+			query := exampleQuery()
+			reply, err := u.Exchange(t.Context(), server, query, false)
+			if err != nil || reply.Truncated || len(reply.Answer) != 1 {
+				t.Fatalf("reply %v, %v", reply, err)
+			}
+			if got := testutil.ToFloat64(u.m.nearMisses); got != tt.misses {
+				t.Errorf("%v near misses, want %v", got, tt.misses)
+			}
+			if query.Id != 7 || query.Question[0].Name != "www.example." {
+				t.Errorf("the caller's query was changed: %v", query)
+			}
+		})
+	}
+}
+
+func TestUpstreamTakesNothingFromAnotherAddress(t *testing.T) {
+	forger, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = forger.Close() }()
+	conn, err := dialUDP(t.Context(), udpServer(t, func(query []byte, send func([]byte)) { send(query) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	client := netip.AddrPortFrom(loopback.Addr(), conn.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	if _, err := forger.WriteToUDPAddrPort([]byte("forged"), client); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("asked")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 16)
+	if n, err := conn.Read(buf); err != nil || string(buf[:n]) != "asked" {
+		t.Errorf("received %q, %v", buf[:n], err)
+	}
+}
+
+func TestUpstreamAsksForTCPWhenTooMuchIsForged(t *testing.T) {
+	server := udpServer(t, func(query []byte, send func([]byte)) {
+		for range 5 {
+			send(forged(query, func(p []byte) []byte { p[0] ^= 1; return p }))
+		}
+	})
+	u := newUpstream(t, UpstreamConfig{UDPTimeout: time.Minute, NearMisses: 5})
+	reply, err := u.Exchange(t.Context(), server, exampleQuery(), false)
+	if err != nil || !reply.Truncated || len(reply.Answer) != 0 || reply.Question[0].Name != "www.example." {
+		t.Fatalf("reply %v, %v", reply, err)
+	}
+	if got := testutil.ToFloat64(u.m.suspicious); got != 1 {
+		t.Errorf("%v queries counted as suspicious", got)
+	}
+}
+
+func TestUpstreamHandsBackTruncatedReplies(t *testing.T) {
+	server := udpServer(t, func(query []byte, send func([]byte)) {
+		send(forged(query, func(p []byte) []byte { p[2] |= 2; return p }))
+	})
+	reply, err := newUpstream(t, UpstreamConfig{}).Exchange(t.Context(), server, exampleQuery(), false)
+	if err != nil || !reply.Truncated || len(reply.Answer) != 1 {
+		t.Errorf("reply %v, %v", reply, err)
+	}
+	server = udpServer(t, func(query []byte, send func([]byte)) {
+		send(forged(query, func(p []byte) []byte { p[2] |= 2; return p[:len(p)-5] }))
+	})
+	reply, err = newUpstream(t, UpstreamConfig{}).Exchange(t.Context(), server, exampleQuery(), false)
+	if err != nil || !reply.Truncated || len(reply.Answer) != 0 {
+		t.Errorf("cut in a record: reply %v, %v", reply, err)
+	}
+}
+
+func TestUpstreamMixesTheCaseAndGivesItBack(t *testing.T) {
+	var mu sync.Mutex
+	asked := make(map[string]bool)
+	server := udpServer(t, func(query []byte, send func([]byte)) {
+		var m dns.Msg
+		if m.Unpack(query) == nil {
+			mu.Lock()
+			asked[m.Question[0].Name] = true
+			mu.Unlock()
+		}
+		// A forger who does not see the query has to guess its case.
+		send(forged(query, func(p []byte) []byte { copy(p[headerLen:], "\x03wwW\x07exampLe\x00"); return p }))
+		send(honest(query))
+	})
+	u := newUpstream(t, UpstreamConfig{UDPTimeout: time.Minute, MixCase: true})
+	for range 20 {
+		reply, err := u.Exchange(t.Context(), server, exampleQuery(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := reply.Question[0].Name; got != "www.example." {
+			t.Errorf("question %s", got)
+		}
+		if got := reply.Answer[0].Header().Name; got != "www.example." {
+			t.Errorf("owner %s", got)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(asked) < 10 {
+		t.Errorf("20 queries were asked in %d mixtures only", len(asked))
+	}
+	if got := testutil.ToFloat64(u.m.nearMisses); got < 18 {
+		t.Errorf("%v near misses for 20 replies in another case", got)
+	}
+}
+
+func TestUpstreamTakesAReplyInAnotherCaseWithoutMixCase(t *testing.T) {
+	server := udpServer(t, func(query []byte, send func([]byte)) {
+		send(forged(query, func(p []byte) []byte { copy(p[headerLen:], "\x03WWW\x07EXAMPLE\x00"); return p }))
+	})
+	reply, err := newUpstream(t, UpstreamConfig{}).Exchange(t.Context(), server, exampleQuery(), false)
+	if err != nil || reply.Question[0].Name != "www.example." {
+		t.Errorf("reply %v, %v", reply, err)
+	}
+}
+
+func TestUpstreamTimesOut(t *testing.T) {
+	silentUDP := udpServer(t, func([]byte, func([]byte)) {})
+	release := make(chan struct{})
+	silentTCP := tcpServer(t, func([]byte, net.Conn) { <-release })
+	defer close(release)
+	u := newUpstream(t, UpstreamConfig{UDPTimeout: 20 * time.Millisecond, StreamTimeout: 20 * time.Millisecond})
+	for _, stream := range []bool{false, true} {
+		server := silentUDP
+		if stream {
+			server = silentTCP
+		}
+		if _, err := u.Exchange(t.Context(), server, exampleQuery(), stream); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("stream %v: %v", stream, err)
+		}
+	}
+	if got := testutil.ToFloat64(u.m.udp.timeouts) + testutil.ToFloat64(u.m.tcp.timeouts); got != 2 {
+		t.Errorf("%v timeouts counted", got)
+	}
+}
+
+func TestUpstreamStopsWhenItsCallerDoes(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	server := udpServer(t, func([]byte, func([]byte)) { cancel() })
+	_, err := newUpstream(t, UpstreamConfig{UDPTimeout: time.Hour}).Exchange(ctx, server, exampleQuery(), false)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Exchange = %v", err)
+	}
+}
+
+func TestUpstreamIsNotStoppedByICMP(t *testing.T) {
+	closed, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := closed.LocalAddr().(*net.UDPAddr).AddrPort()
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	u := newUpstream(t, UpstreamConfig{UDPTimeout: 50 * time.Millisecond})
+	_, err = u.Exchange(t.Context(), server, exampleQuery(), false)
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("Exchange = %v", err)
+	}
+	if got := testutil.ToFloat64(u.m.nearMisses); got != 1 {
+		t.Errorf("%v near misses", got)
+	}
+}
+
+func TestUpstreamByTCP(t *testing.T) {
+	framed := func(packet []byte) []byte {
+		return append(binary.BigEndian.AppendUint16(nil, uint16(len(packet))), packet...)
+	}
+	tests := []struct {
+		name  string
+		serve func(query []byte, conn net.Conn)
+		want  string // part of the error; "" for a reply
+	}{
+		{"a reply", func(q []byte, c net.Conn) { _, _ = c.Write(framed(honest(q))) }, ""},
+		{"a reply in single bytes", func(q []byte, c net.Conn) {
+			for _, b := range framed(honest(q)) {
+				_, _ = c.Write([]byte{b})
+			}
+		}, ""},
+		{"a reply in another case", func(q []byte, c net.Conn) {
+			_, _ = c.Write(framed(forged(q, func(p []byte) []byte { copy(p[headerLen:], "\x03WWW"); return p })))
+		}, ""},
+		{"the end at once", func([]byte, net.Conn) {}, "read the length of the reply"},
+		{"half a length", func(_ []byte, c net.Conn) { _, _ = c.Write([]byte{0}) }, "read the length of the reply"},
+		{"less than announced", func(q []byte, c net.Conn) { _, _ = c.Write(framed(honest(q))[:20]) }, "unexpected EOF"},
+		{"a length of 65535 and no more", func(_ []byte, c net.Conn) { _, _ = c.Write([]byte{0xff, 0xff, 1}) }, "unexpected EOF"},
+		{"an empty message", func(_ []byte, c net.Conn) { _, _ = c.Write([]byte{0, 0}) }, "not a reply to this query"},
+		{"another ID", func(q []byte, c net.Conn) {
+			_, _ = c.Write(framed(forged(q, func(p []byte) []byte { p[0] ^= 1; return p })))
+		}, "not a reply to this query"},
+		{"garbage behind the question", func(q []byte, c net.Conn) {
+			_, _ = c.Write(framed(forged(q, func(p []byte) []byte { return p[:len(p)-3] })))
+		}, "malformed reply"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			u := newUpstream(t, UpstreamConfig{MixCase: true})
+			reply, err := u.Exchange(t.Context(), tcpServer(t, tt.serve), exampleQuery(), true)
+			switch {
+			case tt.want == "" && (err != nil || reply.Question[0].Name != "www.example." || len(reply.Answer) != 1):
+				t.Errorf("reply %v, %v", reply, err)
+			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestUpstreamRefusesWhatItCannotAsk(t *testing.T) {
+	u := newUpstream(t, UpstreamConfig{})
+	two := exampleQuery()
+	two.Question = append(two.Question, two.Question[0])
+	bad := exampleQuery()
+	bad.Question[0].Name = "no dot at the end"
+	for name, tt := range map[string]struct {
+		server string
+		query  *dns.Msg
+	}{
+		"the unspecified address": {"0.0.0.0:53", exampleQuery()},
+		"a multicast address":     {"224.0.0.251:53", exampleQuery()},
+		"port 0":                  {"127.0.0.1:0", exampleQuery()},
+		"two questions":           {"127.0.0.1:53", two},
+		"no questions":            {"127.0.0.1:53", new(dns.Msg)},
+		"a name that is none":     {"127.0.0.1:53", bad},
+	} {
+		for _, stream := range []bool{false, true} {
+			if _, err := u.Exchange(t.Context(), netip.MustParseAddrPort(tt.server), tt.query, stream); err == nil {
+				t.Errorf("%s was asked (stream %v)", name, stream)
+			}
+		}
+	}
+}
+
+func TestUpstreamPortsAndIDsAreSpread(t *testing.T) {
+	const queries = 200
+	ids := make(map[uint16]bool)
+	ports := make(map[uint16]bool)
+	low := 0 // below the kernel's own range of ephemeral ports
+	for range queries {
+		a, err := newAsked(exampleQuery(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[binary.BigEndian.Uint16(a.packet)] = true
+		conn, err := dialUDP(t.Context(), netip.MustParseAddrPort("127.0.0.1:53"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+		_ = conn.Close()
+		ports[port] = true
+		if port < 1024 {
+			t.Errorf("port %d", port)
+		}
+		if port < 32768 {
+			low++
+		}
+	}
+	// 200 out of 65536 collide about 0.3 times; 49 % of the ports are low.
+	if len(ids) < queries-5 || len(ports) < queries-5 || low < queries/4 || low > queries*3/4 {
+		t.Errorf("%d IDs, %d ports, %d of them low, in %d queries", len(ids), len(ports), low, queries)
+	}
+}
+
+// FuzzMatch gives a query's matcher any packet: what it accepts has the ID and
+// the question of the query.
+func FuzzMatch(f *testing.F) {
+	query := exampleQuery()
+	a, err := newAsked(query, false)
+	if err != nil {
+		f.Fatal(err)
+	}
+	copy(a.packet, "\x12\x34")
+	f.Add(honest(a.packet))
+	f.Add(forged(a.packet, func(p []byte) []byte { copy(p[headerLen:], "\x03WwW"); return p }))
+	f.Add(forged(a.packet, func(p []byte) []byte { p[2] |= 2; return p[:len(p)-5] }))
+	f.Add(a.packet)
+	f.Add([]byte("\x12\x34\x84\x00\x00\x01\x00\x00\x00\x00\x00\x00\x3f"))
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		reply, err := a.match(bytes.Clone(packet))
+		if err != nil {
+			if !errors.Is(err, errMismatch) && !errors.Is(err, errMalformed) {
+				t.Fatal(err)
+			}
+			return
+		}
+		var m dns.Msg
+		if err := m.Unpack(packet); err != nil && reply.Truncated && len(reply.Answer)+len(reply.Ns)+len(reply.Extra) == 0 {
+			return // cut off in a record; header and question were compared
+		} else if err != nil || m.Id != 0x1234 || !m.Response || len(m.Question) != 1 ||
+			!strings.EqualFold(m.Question[0].Name, "www.example.") || m.Question[0].Qtype != dns.TypeA {
+			t.Fatalf("accepted %x (%v)", packet, err)
+		}
+		if reply.Question[0] != query.Question[0] {
+			t.Fatalf("question %v", reply.Question[0])
+		}
+	})
+}
