@@ -124,8 +124,14 @@ func TestAttacks(t *testing.T) {
 		"a snapshot with a null in it, signed": {func(a *authority) {
 			a.forgeSnapshot(nil)
 		}, ErrIncomplete},
+		"a snapshot that does not bind the targets by length, signed": {func(a *authority) {
+			info := metaFile(3, readFile(a.t, filepath.Join(a.folder, "metadata", "3.targets.json")))
+			info.Length = 0
+			a.forgeSnapshot(info)
+		}, ErrIncomplete},
 		"a snapshot that does not bind the targets by hash, signed": {func(a *authority) {
-			a.forgeSnapshot(&metadata.MetaFiles{Version: 3})
+			raw := readFile(a.t, filepath.Join(a.folder, "metadata", "3.targets.json"))
+			a.forgeSnapshot(&metadata.MetaFiles{Version: 3, Length: int64(len(raw))})
 		}, ErrIncomplete},
 	}
 	base := found(t)
@@ -256,7 +262,7 @@ func TestAChangedByteChangesNothing(t *testing.T) {
 	refused := map[string]int{}
 	for name, part := range parts {
 		whole := bytes.Clone(*part(r.inForce))
-		for i := 0; i < len(whole); i += 1 + len(whole)/70 {
+		for i := 0; i < len(whole); i += 1 + len(whole)/45 {
 			for _, mask := range []byte{0x01, 0x20} {
 				changed := *r.inForce
 				changed.Roots = [][]byte{r.inForce.Roots[0]}

@@ -46,8 +46,10 @@ func TestWhatIsNotConfirmedIsGivenAgain(t *testing.T) {
 
 func TestAListThatItsOwnerRefusesIsFetchedOnce(t *testing.T) {
 	a := found(t)
-	a.list("first")
+	a.list("zeroth")
 	r := a.resolver()
+	r.takes("zeroth")
+	a.list("first")
 	fetched := 0
 	r.from(changed{r.config.Source, func(path string, raw []byte) ([]byte, error) {
 		if strings.HasPrefix(path, "targets/") {
@@ -94,6 +96,42 @@ func TestARefreshedTimestampIsNoNews(t *testing.T) {
 		t.Fatalf("refresh with the snapshot: %+v, %v", p, err)
 	}
 	r.refuses(ErrUnchanged)
+}
+
+func TestAnOlderTimestampIsRefusedThoughNothingElseIsOlder(t *testing.T) {
+	a := found(t)
+	a.list("first")
+	old := NewFolderSource(a.copyOf())
+	r := a.resolver()
+	r.takes("first")
+	online := a.online()
+	online.Snapshot = nil
+	if _, err := a.Refresh(online); err != nil {
+		t.Fatal(err)
+	}
+	r.refuses(ErrUnchanged)
+	// The store holds the first timestamp still; only the client's folder tells.
+	r.from(old).refuses(ErrRollback)
+	r.from(NewFolderSource(a.folder)).refuses(ErrUnchanged)
+}
+
+// With new online keys, TUF begins anew to count snapshots, and so would take any
+// older targets: what is in force bars them.
+func TestOlderTargetsAreRefusedUnderNewOnlineKeys(t *testing.T) {
+	a := found(t)
+	a.list("first")
+	first := readFile(t, filepath.Join(a.folder, "metadata", "1.targets.json"))
+	a.list("second")
+	r := a.resolver()
+	r.takes("second")
+	a.stageRoot(func() { a.snapshot, a.timestamp = newKey(t), newKey(t) })
+	if _, err := a.Publish(a.online()); err != nil {
+		t.Fatal(err)
+	}
+	a.forgeOnline(1, first, 100, 100)
+	r.refuses(ErrRollback)
+	r.restart()
+	r.refuses(ErrRollback)
 }
 
 func TestKeysAreRotated(t *testing.T) {

@@ -9,12 +9,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestPeopleSignOneAfterAnother(t *testing.T) {
@@ -240,13 +244,49 @@ func TestOnlineKeysAreThoseOfTheRoot(t *testing.T) {
 	a.resolver().takes("first")
 }
 
-func TestTwoPeopleMaySignAtOnce(t *testing.T) {
+// watchedDisk tells before each new file, and after each rename.
+type watchedDisk struct {
+	quickDisk
+	creating func()
+	renamed  func(to string)
+}
+
+func (d watchedDisk) Create(path string, perm fs.FileMode) (diskFile, error) {
+	d.creating()
+	return d.quickDisk.Create(path, perm)
+}
+
+func (d watchedDisk) Rename(from, to string) error {
+	d.renamed(to)
+	return d.quickDisk.Rename(from, to)
+}
+
+func TestTwoPeopleDoNotLoseASignature(t *testing.T) {
 	a := found(t)
 	if _, err := a.StageTarget([]byte("first"), a.now.AddDate(0, 1, 0)); err != nil {
 		t.Fatal(err)
 	}
+	// Between what one reads and what they write, the folder is theirs.
+	watched := 0
+	a.disk = watchedDisk{renamed: func(string) {}, creating: func() {
+		watched++
+		lock, err := os.Open(filepath.Join(a.staged, lockFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			t.Errorf("another process may write at the same time: %v", err)
+		}
+	}}
+	a.sign(RoleTargets, a.targets[0])
+	if watched != 1 {
+		t.Fatalf("signing wrote %d files", watched)
+	}
+
+	a.disk = quickDisk{}
 	var group sync.WaitGroup
-	for _, key := range a.targets {
+	for _, key := range a.targets[1:] {
 		r := a.open(quickDisk{})
 		group.Go(func() {
 			if _, err := r.Sign(RoleTargets, key); err != nil {
@@ -257,6 +297,24 @@ func TestTwoPeopleMaySignAtOnce(t *testing.T) {
 	group.Wait()
 	if s, err := a.Status(RoleTargets); err != nil || len(s.Needs[0].Signed) != 3 {
 		t.Errorf("a signature was lost: %v, %v", s, err)
+	}
+}
+
+// The order in which files appear is what makes a publication whole at any moment;
+// a new root, which is seen at once, comes as late as it can.
+func TestTheTimestampIsPublishedLast(t *testing.T) {
+	a := found(t)
+	a.stageRoot(func() { a.timestamp = newKey(t) })
+	a.stageList("first")
+	var order []string
+	a.disk = watchedDisk{creating: func() {}, renamed: func(to string) { order = append(order, filepath.Base(to)) }}
+	p, err := a.Publish(a.online())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{filepath.Base(p.TargetFile), "1.targets.json", "1.snapshot.json", "2.root.json", "timestamp.json"}
+	if !slices.Equal(order, want) {
+		t.Errorf("published %v, want %v", order, want)
 	}
 }
 

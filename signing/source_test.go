@@ -79,6 +79,7 @@ func TestHTTPSFetch(t *testing.T) {
 	body := strings.Repeat("x", limit)
 	var conns atomic.Int64
 	hang := make(chan struct{})
+	elsewhere, _ := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("another host was asked") })
 	base, client := serve(t, func(w http.ResponseWriter, req *http.Request) {
 		conns.Add(1)
 		switch strings.TrimPrefix(req.URL.Path, "/") {
@@ -113,7 +114,7 @@ func TestHTTPSFetch(t *testing.T) {
 		case "round":
 			http.Redirect(w, req, "/round", http.StatusFound)
 		case "elsewhere":
-			http.Redirect(w, req, "https://192.0.2.1/whole", http.StatusFound)
+			http.Redirect(w, req, elsewhere+"/whole", http.StatusFound)
 		case "in.the.clear":
 			http.Redirect(w, req, "http://"+req.Host+"/whole", http.StatusFound)
 		case "hanging":
@@ -151,6 +152,9 @@ func TestHTTPSFetch(t *testing.T) {
 			}
 		} else if err == nil || Reason(sourceError(path, err)) != Reason(want) {
 			t.Errorf("%s: %q, %v; want %v", path, got, err, want)
+		}
+		if (path == "elsewhere" || path == "in.the.clear") && !strings.Contains(err.Error(), "which is not https on") {
+			t.Errorf("%s: not refused as such: %v", path, err)
 		}
 	}
 

@@ -184,7 +184,7 @@ func (s *state) dropSnapshot(why error) error {
 }
 
 // adopt takes over from a confirmed publication, which has verified, what goes
-// beyond what is held, and lets go of the kept target.
+// beyond what is held, and lets go of the kept target if it is that one.
 func (s *state) adopt(a *Accepted) error {
 	t, err := s.trust(time.Time{})
 	if err != nil {
@@ -219,7 +219,12 @@ func (s *state) adopt(a *Accepted) error {
 			return err
 		}
 	}
-	return remove(s.disk, filepath.Join(s.dir, "target"))
+	if targets, err := parseTargets(a.Targets); err != nil {
+		return err
+	} else if info := targets.Signed.Targets[a.Name]; info != nil && s.keptTarget(info) != nil {
+		return remove(s.disk, filepath.Join(s.dir, "target"))
+	}
+	return nil
 }
 
 func (s *state) timestampVersion() int64 {
