@@ -61,6 +61,20 @@ func newSite(t *testing.T) *site {
 	return &site{t: t, blocklog: dir + "/blocklog", log: dir + "/audit", skey: skey, signer: signer, verifier: verifier, now: noon}
 }
 
+// copy is the site as it stands, for a test of its own.
+func (s *site) copy(t *testing.T) *site {
+	t.Helper()
+	c := *s
+	dir := t.TempDir()
+	c.t, c.blocklog, c.log = t, dir+"/blocklog", dir+"/audit"
+	for from, to := range map[string]string{s.blocklog: c.blocklog, s.log: c.log} {
+		if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &c
+}
+
 func (s *site) clock() time.Time { return s.now }
 
 // resolve runs a resolver for as long as do lasts.
@@ -234,6 +248,7 @@ func decision(name string) blocklog.Decision {
 }
 
 func TestEveryRecordIsSealedByOneLeafAndVerifies(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.event("started", map[string]any{"version": "1"})
 	s.block("a.example", "b.example", "a.example")
@@ -263,6 +278,7 @@ func TestEveryRecordIsSealedByOneLeafAndVerifies(t *testing.T) {
 }
 
 func TestALeafLooksAsThePlanSays(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.block("a.example")
 	s.event("list.applied", map[string]any{"list": "ofac"})
@@ -289,6 +305,7 @@ func TestALeafLooksAsThePlanSays(t *testing.T) {
 }
 
 func TestSealingGoesOnWhereTheLogsLastLeafEnded(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	for i := range 4 {
 		s.block(fmt.Sprintf("n%d.example", i), "x.example")
@@ -303,6 +320,7 @@ func TestSealingGoesOnWhereTheLogsLastLeafEnded(t *testing.T) {
 }
 
 func TestARunningAuditorSealsEventsAtOnceAndDecisionsAfterTheInterval(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	j, err := blocklog.Open(s.blocklog, blocklog.Options{Clock: s.clock})
 	if err != nil {
@@ -351,6 +369,7 @@ func TestARunningAuditorSealsEventsAtOnceAndDecisionsAfterTheInterval(t *testing
 }
 
 func TestAFailingDiskDelaysSealingAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.block("a.example", "b.example")
 	l := s.open()
@@ -409,6 +428,7 @@ func sealUntilKilled(dir, skey string) {
 }
 
 func TestKillingTheAuditorLeavesNoHoleAndNoRecordTwice(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	dir := strings.TrimSuffix(s.blocklog, "/blocklog")
 	records := 0

@@ -69,6 +69,9 @@ func flipByte(t *testing.T, path string, at int) {
 }
 
 func TestWhatBecomesOfTheBlockLogBehindTheAuditorsBackIsOnRecord(t *testing.T) {
+	sealed := newSite(t)
+	sealed.block(many(60)...)
+	sealed.seal()
 	for _, c := range []struct {
 		name  string
 		do    func(s *site)
@@ -122,9 +125,7 @@ func TestWhatBecomesOfTheBlockLogBehindTheAuditorsBackIsOnRecord(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
-			s.block(many(60)...)
-			s.seal()
+			s := sealed.copy(t)
 			c.do(s)
 			s.seal()
 			before := "on, decisions 1-60, off, on, "
@@ -162,6 +163,7 @@ func TestWhatBecomesOfTheBlockLogBehindTheAuditorsBackIsOnRecord(t *testing.T) {
 }
 
 func TestABlockLogReplacedUnderARunningAuditorIsOnRecord(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.block("a.example", "b.example")
 	l := s.open()

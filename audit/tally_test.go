@@ -14,15 +14,20 @@ import (
 // rawOf journals decisions and gives the records back as a reader sees them.
 func rawOf(t *testing.T, decisions []blocklog.Decision) (records []blocklog.Record, raws [][]byte) {
 	t.Helper()
-	s := newSite(t)
-	s.resolve(func(j *blocklog.Journal) {
-		for i := range decisions {
-			if err := j.Append(decisions[i : i+1]); err != nil {
-				t.Fatal(err)
-			}
+	dir := t.TempDir()
+	j, err := blocklog.Open(dir, blocklog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range decisions {
+		if err := j.Append(decisions[i : i+1]); err != nil {
+			t.Fatal(err)
 		}
-	})
-	r, err := blocklog.OpenReader(s.blocklog, 1)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := blocklog.OpenReader(dir, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,12 @@ func TestWhatIsWrongWithALogIsFoundAndPlaced(t *testing.T) {
 			s.forge(leaves)
 		}
 	}
-	// on, started 1, decisions 2-3, list.applied 4, decisions 5-5, off
+	sealed := newSite(t) // on, started 1, decisions 2-3, list.applied 4, decisions 5-5, off
+	sealed.event("started", struct{}{})
+	sealed.block("a.example", "a.example")
+	sealed.event("list.applied", map[string]any{"list": "ofac", "serial": 8})
+	sealed.block("b.example")
+	sealed.seal()
 	for _, c := range []struct {
 		name string
 		do   func(t *testing.T, s *site)
@@ -121,12 +126,7 @@ func TestWhatIsWrongWithALogIsFoundAndPlaced(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
-			s.event("started", struct{}{})
-			s.block("a.example", "a.example")
-			s.event("list.applied", map[string]any{"list": "ofac", "serial": 8})
-			s.block("b.example")
-			s.seal()
+			s := sealed.copy(t)
 			c.do(t, s)
 			report := s.verify()
 			got := slices.Clone(report.Findings)
@@ -147,6 +147,7 @@ func TestWhatIsWrongWithALogIsFoundAndPlaced(t *testing.T) {
 }
 
 func TestRangesWhoseRetentionHasPassedAreCountedAndNoFinding(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	for range 3 {
 		s.block(many(60)...)
@@ -163,6 +164,7 @@ func TestRangesWhoseRetentionHasPassedAreCountedAndNoFinding(t *testing.T) {
 }
 
 func TestVerifyEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.block("a.example")
 	s.seal()
@@ -175,6 +177,7 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 }
 
 func TestALogRewrittenWithTheAuditorsKeyIsToldByAnEarlierCheckpoint(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.block("a.example", "b.example")
 	s.seal()
