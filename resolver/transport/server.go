@@ -58,6 +58,8 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 		return nil, fmt.Errorf("register the metrics of the transports: %w", err)
 	}
 	s := &Server{c: c, m: m}
+	// TCP first: its address cannot be shared, so a second server started by
+	// mistake fails here instead of taking a part of the first one's clients.
 	for _, addr := range c.TCP {
 		l, err := listenTCP(ctx, addr)
 		if err != nil {

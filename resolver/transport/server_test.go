@@ -275,13 +275,6 @@ func TestShutdownGivesUpAfterItsGrace(t *testing.T) {
 	r.stop()
 }
 
-func TestShutdownIsNotHeldUpByAPeerThatDoesNotRead(t *testing.T) {
-	r := serve(t, Config{Grace: 10 * time.Millisecond, Write: time.Hour}, &fakeHandler{padding: 40_000})
-	conn := r.dialTCP()
-	fill(t, r, conn)
-	r.stop()
-}
-
 func TestServeEndsWhenASocketFails(t *testing.T) {
 	r := serve(t, Config{}, &fakeHandler{})
 	conn := r.dialTCP()

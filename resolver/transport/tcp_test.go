@@ -2,11 +2,9 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -22,24 +20,6 @@ func ended(t testing.TB, conn net.Conn) {
 	t.Helper()
 	if n, err := io.Copy(io.Discard, conn); n != 0 {
 		t.Errorf("%d bytes came before the end (%v)", n, err)
-	}
-}
-
-// fill sends queries until the server takes no more.
-func fill(t *testing.T, r *running, conn net.Conn) {
-	t.Helper()
-	m := new(dns.Msg)
-	m.SetQuestion("now.example.", dns.TypeTXT)
-	c := &dns.Conn{Conn: conn}
-	for {
-		// The server has stopped reading when a write has to wait; that takes
-		// no longer than its buffers are large.
-		if err := conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.WriteMsg(m); errors.Is(err, os.ErrDeadlineExceeded) || err != nil {
-			return
-		}
 	}
 }
 
@@ -140,10 +120,22 @@ func TestTCPClosesWhatSpeaksNoDNS(t *testing.T) {
 func TestTCPSlowReaderCostsItsOwnConnectionOnly(t *testing.T) {
 	r := serve(t, Config{Write: 100 * time.Millisecond}, &fakeHandler{padding: 40_000})
 	slow, honest := r.dialTCP(), r.dialTCP()
-	fill(t, r, slow)
-	for range 10 {
+	given := make(chan struct{})
+	go func() { // asks and never reads, until the server gives it up
+		defer close(given)
+		m := new(dns.Msg)
+		m.SetQuestion("now.slow.", dns.TypeTXT)
+		for (&dns.Conn{Conn: slow}).WriteMsg(m) == nil {
+		}
+	}()
+	for served := false; !served; {
 		send(t, honest, "now.honest.")
 		receive(t, honest)
+		select {
+		case <-given:
+			served = true
+		default:
+		}
 	}
 	r.eventually(1, "cordon_streams_closed_total", "slow")
 	send(t, honest, "later.honest.")
@@ -152,7 +144,7 @@ func TestTCPSlowReaderCostsItsOwnConnectionOnly(t *testing.T) {
 
 // pipeStream is a stream whose peer is the other end of a pipe, which holds no
 // bytes: what the peer does not read is not written.
-func pipeStream(t *testing.T, c Config, h Handler) (peer net.Conn, reason <-chan string) {
+func pipeStream(ctx context.Context, t *testing.T, c Config, h Handler) (peer net.Conn, s *streams, reason <-chan string) {
 	t.Helper()
 	c.Clock = time.Now
 	c.setDefaults()
@@ -160,16 +152,18 @@ func pipeStream(t *testing.T, c Config, h Handler) (peer net.Conn, reason <-chan
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &streams{c: &c, m: m, handler: h, workers: newWorkers(t.Context(), c.InFlight)}
+	s = &streams{c: &c, m: m, handler: h, workers: newWorkers(t.Context(), c.InFlight)}
 	peer, server := net.Pipe()
 	ended := make(chan string, 1)
-	go func() { ended <- newStream(s, server, Meta{Transport: blocklog.TCP}).run(t.Context()) }()
-	return peer, ended
+	st := newStream(s, server, Meta{Transport: blocklog.TCP})
+	s.track(st, true)
+	go func() { ended <- st.run(ctx) }()
+	return peer, s, ended
 }
 
 func TestTCPGivesUpAPeerForWhichTooMuchWaits(t *testing.T) {
 	release := make(chan struct{})
-	peer, reason := pipeStream(t, Config{Write: time.Hour, Idle: time.Hour}, &fakeHandler{padding: 60_000, resolve: func(context.Context, string) { <-release }})
+	peer, _, reason := pipeStream(t.Context(), t, Config{Write: time.Hour, Idle: time.Hour}, &fakeHandler{padding: 60_000, resolve: func(context.Context, string) { <-release }})
 	for range maxUnsent/60_000 + 1 {
 		send(t, peer, "later.example.")
 	}
@@ -179,10 +173,29 @@ func TestTCPGivesUpAPeerForWhichTooMuchWaits(t *testing.T) {
 	}
 }
 
+func TestTCPShutdownIsNotHeldUpByAPeerThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		peer, s, reason := pipeStream(ctx, t, Config{Write: time.Hour, Idle: time.Hour}, &fakeHandler{})
+		send(t, peer, "now.example.")
+		stop()
+		synctest.Wait()
+		select {
+		case got := <-reason:
+			t.Fatalf("the connection ended as %q before its reply was taken", got)
+		default:
+		}
+		s.abort()
+		if got := <-reason; got != closedShutdown {
+			t.Errorf("the connection ended as %q", got)
+		}
+	})
+}
+
 func TestTCPReadsNoMoreWhileRepliesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const padding = 30_000
-		peer, reason := pipeStream(t, Config{Write: time.Hour, Idle: time.Hour}, &fakeHandler{padding: padding})
+		peer, _, reason := pipeStream(t.Context(), t, Config{Write: time.Hour, Idle: time.Hour}, &fakeHandler{padding: padding})
 		for range pauseUnsent/padding + 1 {
 			send(t, peer, "now.example.")
 		}

@@ -149,6 +149,9 @@ func TestParseJudgesQueries(t *testing.T) {
 			if (reply.IsEdns0() != nil) != q.EDNS {
 				t.Errorf("the query has EDNS: %v, but the reply is\n%v", q.EDNS, reply)
 			}
+			if (reply.IsTsig() != nil) != (tt.want == ErrTSIG) {
+				t.Errorf("TSIG in the reply\n%v", reply)
+			}
 		})
 	}
 }

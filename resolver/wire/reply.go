@@ -20,11 +20,51 @@ const (
 
 // AppendError appends a reply without records: header, the question in the
 // client's case, OPT if the client sent one. With rcode 0 it is an empty answer.
-// rcode may be an extended one.
+// rcode may be an extended one. NOTAUTH to a signed query says that its key is
+// unknown.
 func AppendError(dst []byte, q *Query, rcode int, limit int, edes ...EDE) []byte {
 	var b Builder
 	b.Start(dst, q, limit)
-	return b.Finish(rcode, false, edes...)
+	dst = b.Finish(rcode, false, edes...)
+	if rcode == dns.RcodeNotAuth && q.tsig != 0 {
+		dst = appendBadKey(dst, q, b.start, limit)
+	}
+	return dst
+}
+
+// appendBadKey appends to the reply at start the TSIG record for a key that we
+// do not have: the client's key name, algorithm and time, no MAC, and error
+// BADKEY (RFC 8945 §5.2.1). It is left out if it does not fit.
+func appendBadKey(dst []byte, q *Query, start, limit int) []byte {
+	const badKey = 17
+	r, ok := readRecord(q.Packet, q.tsig)
+	if !ok {
+		return dst
+	}
+	key, ok := readName(q.Packet, q.tsig)
+	algorithm, ok2 := readName(q.Packet[:r.end], r.rdata)
+	at, ok3 := skipName(q.Packet[:r.end], r.rdata)
+	const signed = 6 + 2 // time signed, fudge
+	if !ok || !ok2 || !ok3 || r.end-at < signed {
+		return dst
+	}
+	rdata := len(algorithm) + signed + 2 + 2 + 2 + 2 // MAC size, original ID, error, other length
+	if len(dst)-start+len(key)+10+rdata > limit {
+		return dst
+	}
+	dst = append(dst, key...)
+	dst = binary.BigEndian.AppendUint16(dst, dns.TypeTSIG)
+	dst = binary.BigEndian.AppendUint16(dst, dns.ClassANY)
+	dst = binary.BigEndian.AppendUint32(dst, 0)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(rdata))
+	dst = append(dst, algorithm...)
+	dst = append(dst, q.Packet[at:at+signed]...)
+	dst = binary.BigEndian.AppendUint16(dst, 0)
+	dst = binary.BigEndian.AppendUint16(dst, q.ID)
+	dst = binary.BigEndian.AppendUint16(dst, badKey)
+	dst = binary.BigEndian.AppendUint16(dst, 0)
+	dst[start+11]++ // additional records
+	return dst
 }
 
 // Builder writes one reply: Start, then Answer and Authority in this order,

@@ -168,6 +168,24 @@ func TestWithoutEDNSThereIsNoOPT(t *testing.T) {
 	}
 }
 
+func TestASignedQueryIsToldThatItsKeyIsUnknown(t *testing.T) {
+	var q Query
+	if err := q.Parse(question(t, "www.example.", dns.TypeA, withEDNS(1232, false), func(m *dns.Msg) {
+		m.SetTsig("Key.example.", dns.HmacSHA256, 300, 1234567)
+	})); err != ErrTSIG {
+		t.Fatal(err)
+	}
+	m := unpack(t, AppendError(nil, &q, dns.RcodeNotAuth, 512))
+	tsig := m.IsTsig()
+	if tsig == nil || len(m.Extra) != 2 || m.Rcode != dns.RcodeNotAuth {
+		t.Fatalf("reply\n%v", m)
+	}
+	if tsig.Hdr.Name != "key.example." || tsig.Algorithm != dns.HmacSHA256 || tsig.TimeSigned != 1234567 ||
+		tsig.Fudge != 300 || tsig.MACSize != 0 || tsig.OrigId != q.ID || tsig.Error != dns.RcodeBadKey {
+		t.Errorf("TSIG %v", tsig)
+	}
+}
+
 func TestFastPathDoesNotAllocate(t *testing.T) {
 	packet := question(t, "www.example.", dns.TypeA, withEDNS(1232, true))
 	stored := storedExample(t)

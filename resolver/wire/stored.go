@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,7 +43,8 @@ type Stored struct {
 }
 
 // Store packs an outcome. The records are not changed. It fails if a record
-// cannot be packed or the whole is larger than a message can be.
+// cannot be packed or the whole is larger than a message can be; the error does
+// not tell what was asked, so that it can be logged.
 func Store(o Outcome) (*Stored, error) {
 	answer, authority := o.Answer, o.Authority
 	if !o.DO {
@@ -50,7 +52,7 @@ func Store(o Outcome) (*Stored, error) {
 	}
 	packet, err := pack(o, answer, authority)
 	if err != nil {
-		return nil, fmt.Errorf("pack the reply for %s: %w", NameText(o.Name), err)
+		return nil, fmt.Errorf("pack a reply: %w", err)
 	}
 	s := &Stored{
 		Rcode:       o.Rcode,
@@ -64,12 +66,12 @@ func Store(o Outcome) (*Stored, error) {
 	for i := range len(answer) + len(authority) {
 		r, ok := readRecord(packet, off)
 		if !ok {
-			return nil, fmt.Errorf("pack the reply for %s: record %d is malformed", NameText(o.Name), i+1)
+			return nil, fmt.Errorf("pack a reply: record %d is malformed", i+1)
 		}
 		s.addTTL(r, o.MaxTTL)
 		if i < len(answer) {
 			if err := s.addTarget(r); err != nil {
-				return nil, fmt.Errorf("pack the reply for %s: record %d: %w", NameText(o.Name), i+1, err)
+				return nil, fmt.Errorf("pack a reply: record %d: %w", i+1, err)
 			}
 		}
 		off = r.end
@@ -179,7 +181,7 @@ func pack(o Outcome, answer, authority []dns.RR) ([]byte, error) {
 		return nil, err
 	}
 	if off != headerLen+len(o.Name) {
-		return nil, fmt.Errorf("the name is not in wire form")
+		return nil, errors.New("the name is not in wire form")
 	}
 	binary.BigEndian.PutUint16(buf[off:], o.Type)
 	binary.BigEndian.PutUint16(buf[off+2:], dns.ClassINET)
