@@ -25,8 +25,9 @@ import (
 
 // CreateKey makes the log's key, named name, and writes it encrypted to c.Key,
 // and its verifier key to c.VerifierKey. Where the key is there already, only a
-// missing verifier key is written. It returns the verifier key.
-func CreateKey(c Config, name string, passphrase []byte) (vkey string, err error) {
+// missing verifier key is written. logN is the work of signing.WriteSecret. It
+// returns the verifier key.
+func CreateKey(c Config, name string, passphrase []byte, logN int) (vkey string, err error) {
 	for _, path := range []string{c.Key, c.VerifierKey} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return "", fmt.Errorf("create key: %w", err)
@@ -37,7 +38,7 @@ func CreateKey(c Config, name string, passphrase []byte) (vkey string, err error
 		if err != nil {
 			return "", err
 		}
-		if err := signing.WriteSecret(c.Key, signing.KindNoteSigner, []byte(skey), passphrase, 0); err != nil {
+		if err := signing.WriteSecret(c.Key, signing.KindNoteSigner, []byte(skey), passphrase, logN); err != nil {
 			return "", err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"cordon/audit/tlog"
 	"cordon/blocklog"
@@ -30,7 +31,9 @@ func (s *Sealer) position(ctx context.Context) (position, error) {
 	if size == 0 {
 		return position{next: 1}, nil
 	}
-	if err := s.c.Log.Published(ctx, size-1); err != nil {
+	publishing, cancel := context.WithTimeout(ctx, 30*time.Second) // a full disk is a failure, not a silence
+	defer cancel()
+	if err := s.c.Log.Published(publishing, size-1); err != nil {
 		return position{}, err
 	}
 	r := tlog.NewReader(tlog.FolderSource(s.c.LogDir), s.c.Verifier)

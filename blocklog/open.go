@@ -45,7 +45,7 @@ func Open(dir string, o Options) (*Journal, error) {
 	if o.files == nil {
 		o.files = osFiles{}
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("create block log: %w", err)
 	}
 	lock, err := takeLock(dir)
@@ -65,6 +65,18 @@ func Open(dir string, o Options) (*Journal, error) {
 	}
 	go j.syncLoop()
 	return j, nil
+}
+
+// makeDir makes a missing folder that the auditor's group can read, whatever the
+// umask. A folder that is there keeps its mode.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o750)
 }
 
 // takeLock locks the journal for as long as the returned file is open.

@@ -30,6 +30,10 @@ import (
 	"k8s.io/klog/v2"
 )
 
+// openTimeout bounds the wait for a checkpoint when a log is opened: a full disk
+// lets Tessera try for ever.
+const openTimeout = 30 * time.Second
+
 // MaxLeaf is the length of the longest leaf in bytes, set by tlog-tiles.
 const MaxLeaf = 1<<16 - 1
 
@@ -97,9 +101,11 @@ func Open(ctx context.Context, dir string, signer note.Signer, o Options) (*Log,
 		return nil, fmt.Errorf("open transparency log %s: %w", dir, err)
 	}
 	l.lock = lock
-	size, err := l.Size(ctx)
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	size, err := l.Size(opening)
 	if err == nil && size > 0 {
-		err = l.Published(ctx, size-1)
+		err = l.Published(opening, size-1)
 	}
 	if err != nil {
 		l.cancel()
