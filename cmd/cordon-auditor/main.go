@@ -105,6 +105,7 @@ person. A key that is there is kept.`,
 	}
 	config := withConfig(c)
 	name := c.Flags().String("name", "", "`NAME` of the log, unique in the world and for ever, such as isp.example/cordon/node1 (required)")
+	logN := c.Flags().Int("kdf-log-n", 0, "work to try one passphrase is 2^`N` (default 18, about a second)")
 	if err := c.MarkFlagRequired("name"); err != nil {
 		panic(err) // there is no flag of that name: a mistake in the lines above
 	}
@@ -117,7 +118,7 @@ person. A key that is there is kept.`,
 		if err != nil {
 			return err
 		}
-		vkey, err := audit.CreateKey(conf, *name, passphrase)
+		vkey, err := audit.CreateKey(conf, *name, passphrase, *logN)
 		if err != nil {
 			return err
 		}
