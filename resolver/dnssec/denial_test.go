@@ -269,6 +269,44 @@ func TestNSEC3RecordsThatDoNotCount(t *testing.T) {
 	}
 }
 
+func TestDenialRecordsThatProveNothing(t *testing.T) {
+	s := newSigner(t, "example.", dns.ED25519, 256)
+	apex := s.sign(t, nil, record(t, apexNSEC))
+	good := s.sign(t, nil, record(t, "b.example. NSEC d.example. A RRSIG NSEC"))
+	expanded := func() Set { // the wildcard's own record, passed off as one of b
+		set := s.sign(t, nil, record(t, "*.example. NSEC d.example. A RRSIG NSEC"))
+		set.Name = "b.example."
+		set.RRs[0].Header().Name, set.Sigs[0].Hdr.Name = set.Name, set.Name
+		return set
+	}()
+	changed := s.sign(t, nil, record(t, "b.example. NSEC d.example. A RRSIG NSEC"))
+	changed.RRs[0].(*dns.NSEC).NextDomain = "x.example."
+	outside := s.sign(t, nil, record(t, "b.example. NSEC zz. A RRSIG NSEC"))
+	for _, c := range []struct {
+		name string
+		set  Set
+		want Status
+	}{
+		{"a good one", good, Secure},
+		{"expanded from a wildcard", expanded, Bogus},
+		{"changed after signing", changed, Bogus},
+		{"with a next name outside the zone", outside, Bogus},
+	} {
+		v := newValidator()
+		d := v.Denial([]Set{apex, c.set}, v.Keys("example.", []dns.RR{s.DNSKEY}))
+		if got := d.NXDOMAIN("c.example."); got.Status != c.want {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+	v := newValidator()
+	many := slices.Repeat([]Set{changed}, 100)
+	v.Work.Limit.Failures = 100
+	v.Denial(many, v.Keys("example.", []dns.RR{s.DNSKEY}))
+	if v.Work.Spent.Signatures > maxDenialSets {
+		t.Errorf("%d sets looked at", v.Work.Spent.Signatures)
+	}
+}
+
 func TestOptOutProvesLess(t *testing.T) {
 	apex := strings.ToLower(dns.HashName("example.", dns.SHA1, 0, ""))
 	all := apex + ".example. NSEC3 1 1 0 - " + strings.ToUpper(apex) + " NS SOA RRSIG"

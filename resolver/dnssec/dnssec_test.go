@@ -242,6 +242,17 @@ func TestLabelsFieldTellsWildcards(t *testing.T) {
 	}
 }
 
+func TestWildcardAboveTheSignersZoneIsBogus(t *testing.T) {
+	s := newSigner(t, "sub.example.", dns.ED25519, 256)
+	set := s.sign(t, nil, record(t, "*.example. 300 A 192.0.2.1"))
+	set.Name = "www.sub.example."
+	set.RRs[0].Header().Name, set.Sigs[0].Hdr.Name = set.Name, set.Name
+	v := newValidator()
+	if got := v.VerifyRRset(set, v.Keys("sub.example.", []dns.RR{s.DNSKEY})); got.Status != Bogus {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestKeysThatMayNotSignAreNotUsed(t *testing.T) {
 	good := newSigner(t, "example.", dns.ECDSAP256SHA256, 256)
 	for name, change := range map[string]func(*dns.DNSKEY){

@@ -124,13 +124,38 @@ func TestGlueIsForItsDelegationOnlyAndNeverAnAnswer(t *testing.T) {
 	n.zone("evil.org.", unsigned, "203.0.113.66").add("sub NS ns1.plain.org.")
 	n.server("203.0.113.66").behave = func(_ *dns.Msg, _ bool, honest func() *dns.Msg) (*dns.Msg, error) {
 		m := honest()
-		m.Extra = append(m.Extra, mustRecord(t, "ns1.plain.org. A 203.0.113.66"))
+		m.Extra = append(m.Extra, mustRecord(t, "ns1.plain.org. A 203.0.113.77"))
 		return m, nil
 	}
 	r := n.resolver()
 	ask(t, r, "x.sub.evil.org. A")
+	for _, s := range n.queries() {
+		if s.server.String() == "203.0.113.77" {
+			t.Errorf("glue for a name that the zone does not speak for was used: %v", s)
+		}
+	}
 	expect(t, ask(t, r, "ns1.plain.org. A"), dns.RcodeSuccess, dnssec.Insecure, "203.0.113.99")
 	expect(t, ask(t, r, "web.plain.org. A"), dns.RcodeSuccess, dnssec.Insecure, "203.0.113.80")
+}
+
+// A signed zone that proves a name to be no delegation cannot also be made to
+// delegate it: whoever forges the referral would get an unsigned zone.
+func TestForgedReferralInASignedZoneIsBogus(t *testing.T) {
+	for mode, denial := range map[string]denialMode{"NSEC": withNSEC, "NSEC3": withNSEC3} {
+		n, example, _ := smallInternet(t, denial)
+		n.zone("evil.org.", unsigned, "203.0.113.66").add("ns A 203.0.113.66")
+		n.server(exampleAddr).behave = func(q *dns.Msg, _ bool, honest func() *dns.Msg) (*dns.Msg, error) {
+			m := honest()
+			if q.Question[0].Qtype == dns.TypeA {
+				m.Answer, m.Authoritative = nil, false
+				m.Ns = append(example.proofs("www.example.com."), mustRecord(t, "www.example.com. NS ns.evil.org."))
+			}
+			return m, nil
+		}
+		t.Run(mode, func(t *testing.T) {
+			expectFailure(t, ask(t, n.resolver(), "www.example.com. A"), dns.ExtendedErrorCodeNSECMissing)
+		})
+	}
 }
 
 func TestUnroutableGlueIsDropped(t *testing.T) {
