@@ -11,31 +11,22 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"cordon/audit"
 	"cordon/cmd/internal/daemon"
+	"cordon/cmd/internal/program"
+	"cordon/cmd/internal/terminal"
 	"cordon/configs"
 	"cordon/signing"
 )
 
 func main() {
-	if err := command().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "cordon-auditor:", err)
-		os.Exit(1)
-	}
+	os.Exit(program.Main(command()))
 }
 
 func command() *cobra.Command {
-	root := &cobra.Command{
-		Use:           "cordon-auditor",
-		Short:         "seals a resolver's block log into a transparency log for the oversight official",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       daemon.Version(),
-	}
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), initCommand(), checkConfigCommand(), versionCommand())
+	root := program.Root("cordon-auditor", "Seal a resolver's block log into a transparency log for the oversight official", "")
+	root.AddCommand(runCommand(), initCommand(), checkConfigCommand())
 	return root
 }
 
@@ -62,7 +53,7 @@ func load(path string) (audit.Config, error) {
 func runCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
-		Short: "seal and serve until SIGINT or SIGTERM, then seal what is left",
+		Short: "Seal and serve until SIGINT or SIGTERM, then seal what is left",
 		Args:  cobra.NoArgs,
 	}
 	config := withConfig(c)
@@ -97,7 +88,7 @@ func runCommand() *cobra.Command {
 func initCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init",
-		Short: "create the log's key, and the verifier key that readers need",
+		Short: "Create the log's key, and the verifier key that readers need",
 		Long: `Create the log's key, encrypted with a passphrase, and the verifier key, one
 line that everyone who reads the log needs; hand it to the oversight official in
 person. A key that is there is kept.`,
@@ -131,7 +122,7 @@ person. A key that is there is kept.`,
 func checkConfigCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check-config",
-		Short: "read the configuration, and say what is wrong with it",
+		Short: "Read the configuration, and say what is wrong with it",
 		Args:  cobra.NoArgs,
 	}
 	config := withConfig(c)
@@ -149,27 +140,7 @@ func checkConfigCommand() *cobra.Command {
 	return c
 }
 
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), daemon.Version())
-			return err
-		},
-	}
-}
-
 // passphraseOf finds the passphrase of the log's key.
 func passphraseOf(c audit.Config) ([]byte, error) {
-	var ask func(string) ([]byte, error)
-	if in := int(os.Stdin.Fd()); term.IsTerminal(in) {
-		ask = func(label string) ([]byte, error) {
-			fmt.Fprint(os.Stderr, label)
-			defer fmt.Fprintln(os.Stderr)
-			return term.ReadPassword(in)
-		}
-	}
-	return signing.Passphrase(c.PassphraseFile, "CORDON_PASSPHRASE", ask)
+	return signing.Passphrase(c.PassphraseFile, "CORDON_PASSPHRASE", terminal.Prompt)
 }

@@ -14,18 +14,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"cordon/authority"
-	"cordon/cmd/internal/daemon"
+	"cordon/cmd/internal/program"
 )
 
-func main() { os.Exit(run()) }
-
-func run() int {
-	if err := command().ExecuteContext(context.Background()); err != nil {
-		fmt.Fprintf(os.Stderr, "cordon-authority: %v\n", err)
-		return 1
-	}
-	return 0
-}
+func main() { os.Exit(program.Main(command())) }
 
 // desk is what the commands share: where the authority is, and how its keys are
 // opened.
@@ -38,10 +30,7 @@ type desk struct {
 
 func command() *cobra.Command {
 	d := &desk{}
-	root := &cobra.Command{
-		Use:   "cordon-authority",
-		Short: "Propose, approve, sign and publish a list of blocked names",
-		Long: `An authority lives in a folder (--data): its settings (authority.yaml), its procedure, its register, its keys,
+	root := program.Root("cordon-authority", "Propose, approve, sign and publish a list of blocked names", `An authority lives in a folder (--data): its settings (authority.yaml), its procedure, its register, its keys,
 and what waits for signatures. A name gets onto the list in these steps, each by the person it is for:
 
   cordon-authority init --name "Office" --procedure procedure-france.yaml --officer alice --officer bruno --officer chloe
@@ -53,10 +42,7 @@ and what waits for signatures. A name gets onto the list in these steps, each by
   cordon-authority publish
 
 and off it by "lift", two signatures and "publish". Keys are opened with the passphrase in the file that authority.yaml
-names (passphrase_file), else in CORDON_PASSPHRASE, else the terminal asks for it.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-	}
+names (passphrase_file), else in CORDON_PASSPHRASE, else the terminal asks for it.`)
 	root.PersistentFlags().StringVar(&d.data, "data", ".", "`folder` of the authority")
 	root.PersistentFlags().BoolVar(&d.json, "json", false, "print JSON, for programs")
 	root.PersistentFlags().StringVar(&d.passphraseFile, "passphrase-file", "", "`file` with the passphrase of the key that you sign with, if it has one of its own")
@@ -64,13 +50,6 @@ names (passphrase_file), else in CORDON_PASSPHRASE, else the terminal asks for i
 		d.initCommand(), d.proposeCommand(), d.approveCommand(), d.reviewCommand(), d.noteCommand(), d.liftCommand(), d.listCommand(),
 		d.signCommand(), d.discardCommand(), d.publishCommand(), d.refreshCommand(), d.statusCommand(),
 		d.rotateCommand(), d.recipientCommand(), d.keygenCommand(), d.passphraseCommand(),
-		&cobra.Command{
-			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-			RunE: func(c *cobra.Command, _ []string) error {
-				_, err := fmt.Fprintln(c.OutOrStdout(), daemon.Version())
-				return err
-			},
-		},
 	)
 	return root
 }

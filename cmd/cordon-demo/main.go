@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cordon/cmd/internal/daemon"
+	"cordon/cmd/internal/program"
 )
 
 func main() {
@@ -22,24 +23,13 @@ func main() {
 	// kernel binds to the thread that started them: they are all started from
 	// this goroutine, and it keeps its thread.
 	runtime.LockOSThread()
-	if err := command().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "cordon-demo:", err)
-		os.Exit(1)
-	}
+	os.Exit(program.Main(command()))
 }
 
 func command() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "cordon-demo",
-		Short: "every program of cordon on loopback, with lines to paste",
-		Long: `Start the authority's, the provider's and the official's programs on loopback, with fictitious people and
-two listed names, and show what happens. Ctrl-C stops everything. The folder is kept: the next start goes on in it.`,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       daemon.Version(),
-	}
-	c.CompletionOptions.HiddenDefaultCmd = true
+	c := program.Root("cordon-demo", "Every program of cordon on loopback, with lines to paste", `Start the authority's, the provider's and the official's programs on loopback, with fictitious people and
+two listed names, and show what happens. Ctrl-C stops everything. The folder is kept: the next start goes on in it.`)
+	c.Args = cobra.NoArgs
 	data := c.Flags().String("data", "demo-data", "`DIR` that everything is kept in")
 	offline := c.Flags().Bool("offline", false, "bring a small signed internet, even where there is a route to the real one")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {

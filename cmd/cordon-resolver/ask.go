@@ -19,7 +19,7 @@ import (
 func statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "show what the running resolver enforces",
+		Short: "Show what the running resolver enforces",
 		Args:  cobra.NoArgs,
 	}
 	config := withConfig(c)
@@ -56,7 +56,7 @@ func statusCommand() *cobra.Command {
 func whyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "why NAME",
-		Short: "say whether the running resolver blocks a name, and by which entries",
+		Short: "Say whether the running resolver blocks a name, and by which entries",
 		Args:  cobra.ExactArgs(1),
 	}
 	config := withConfig(c)

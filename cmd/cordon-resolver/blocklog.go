@@ -15,7 +15,7 @@ import (
 func blocklogCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "blocklog",
-		Short: "read the journal of block decisions and events",
+		Short: "Read the journal of block decisions and events",
 	}
 	c.AddCommand(blocklogCatCommand())
 	return c
@@ -27,7 +27,7 @@ const followEvery = 200 * time.Millisecond
 func blocklogCatCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cat DIR",
-		Short: "print the records as JSON lines",
+		Short: "Print the records as JSON lines",
 		Args:  cobra.ExactArgs(1),
 	}
 	from := c.Flags().Uint64("from", 0, "start at this sequence `number` (default: the oldest record)")

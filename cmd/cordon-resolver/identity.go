@@ -12,7 +12,7 @@ import (
 func identityCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "identity FILE",
-		Short: "make the identity to which an authority encrypts its list",
+		Short: "Make the identity to which an authority encrypts its list",
 		Long: `Make an age identity (hybrid, post-quantum) in a new FILE, mode 0600, encrypted with a passphrase,
 and print its recipient. Hand the recipient to the authority; keep the file here, and name it as
 lists[].identity in the configuration.`,

@@ -12,25 +12,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"cordon/cmd/internal/daemon"
+	"cordon/cmd/internal/program"
 	"cordon/resolver"
 )
 
 func main() {
-	if err := command().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "cordon-resolver:", err)
-		os.Exit(1)
-	}
+	os.Exit(program.Main(command()))
 }
 
 func command() *cobra.Command {
-	root := &cobra.Command{
-		Use:           "cordon-resolver",
-		Short:         "a recursive DNS resolver that enforces signed blocking lists, and records what it blocks",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       daemon.Version(),
-	}
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root := program.Root("cordon-resolver", "Resolve names, enforce signed blocking lists, and record what is blocked", "")
 	root.AddCommand(runCommand(), checkConfigCommand(), statusCommand(), whyCommand(), blocklogCommand(), identityCommand())
 	return root
 }
@@ -45,7 +36,7 @@ func withConfig(c *cobra.Command) *string {
 func runCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
-		Short: "resolve, enforce and record until told to stop",
+		Short: "Resolve, enforce and record until told to stop",
 		Args:  cobra.NoArgs,
 	}
 	config := withConfig(c)
@@ -81,7 +72,7 @@ func runCommand() *cobra.Command {
 func checkConfigCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check-config",
-		Short: "read the configuration and what it names, and say what is wrong",
+		Short: "Read the configuration and what it names, and say what is wrong",
 		Args:  cobra.NoArgs,
 	}
 	config := withConfig(c)

@@ -10,23 +10,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"cordon/cmd/internal/daemon"
+	"cordon/cmd/internal/program"
 	"cordon/stoppage"
 )
 
 func main() {
-	if err := command().ExecuteContext(context.Background()); err != nil {
-		fmt.Fprintf(os.Stderr, "cordon-stoppage: %v\n", err)
-		os.Exit(1)
-	}
+	os.Exit(program.Main(command()))
 }
 
 func command() *cobra.Command {
-	root := &cobra.Command{
-		Use:           "cordon-stoppage",
-		Short:         "The page that people see who asked for a blocked site",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-	}
+	root := program.Root("cordon-stoppage", "Serve the page that people see who asked for a blocked site", "")
 	var path string
 	withConfig := func(c *cobra.Command) *cobra.Command {
 		c.Flags().StringVar(&path, "config", "/etc/cordon/cordon-stoppage.yaml", "configuration `file`")
@@ -51,15 +44,7 @@ func command() *cobra.Command {
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: correct; %d categories in %d languages\n", path, len(texts.Categories), len(texts.Languages))
 			return err
 		},
-	}), &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(c.OutOrStdout(), daemon.Version())
-			return err
-		},
-	})
+	}))
 	return root
 }
 

@@ -16,7 +16,7 @@ import (
 func Prompt(label string) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return nil, errors.New("there is no terminal to ask at; name a passphrase file, or set CORDON_PASSPHRASE")
+		return nil, errors.New("there is no terminal to ask at; name a file with it (passphrase_file in the configuration, or --passphrase-file), or set CORDON_PASSPHRASE")
 	}
 	defer tty.Close()
 	fmt.Fprint(tty, label)
