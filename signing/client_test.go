@@ -134,6 +134,23 @@ func TestOlderTargetsAreRefusedUnderNewOnlineKeys(t *testing.T) {
 	r.refuses(ErrRollback)
 }
 
+// A Publish that was killed may have left a snapshot that the next one replaced
+// under the same version.
+func TestASnapshotIsTheOneThatTheTimestampNames(t *testing.T) {
+	a := found(t)
+	a.list("first")
+	r := a.resolver()
+	r.takes("first")
+	a.now = a.now.Add(time.Minute) // so that it says something else
+	a.forgeOnline(1, readFile(t, filepath.Join(a.folder, "metadata", "1.targets.json")), 1, 2)
+	r.inForce = nil
+	r.restart()
+	r.takes("first") // which holds its parts against each other
+	if got, want := r.inForce.Snapshot, readFile(t, filepath.Join(a.folder, "metadata", "1.snapshot.json")); string(got) != string(want) {
+		t.Error("the snapshot held before was accepted")
+	}
+}
+
 func TestKeysAreRotated(t *testing.T) {
 	a := found(t)
 	a.list("first")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,62 +36,6 @@ type Repository struct {
 	target  string
 	clock   func() time.Time
 	disk    disk
-}
-
-// Status tells how far a staged root or targets is.
-type Status struct {
-	Role    string
-	Version int64
-	Expires time.Time
-	// The target that a staged targets names; empty for a root.
-	TargetSHA256 string
-	TargetLength int64
-	// Needs has one element, or two for a root that replaces another: it needs
-	// the signatures of the old one's keys and of its own.
-	Needs []Need
-}
-
-// Need is one threshold of signatures.
-type Need struct {
-	Root      int64    // version of the root that names the keys
-	Threshold int      //
-	Signed    []string // key ids, of valid signatures alone
-	Missing   []string // key ids
-}
-
-// Complete tells whether there are signatures enough to publish.
-func (s Status) Complete() bool {
-	for _, n := range s.Needs {
-		if len(n.Signed) < n.Threshold {
-			return false
-		}
-	}
-	return len(s.Needs) > 0
-}
-
-// String is for people: "targets 5: 1 of 2 signatures, missing: 3f09…, 77c1…".
-func (s Status) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %d: ", s.Role, s.Version)
-	for i, n := range s.Needs {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		fmt.Fprintf(&b, "%d of %d signatures", len(n.Signed), n.Threshold)
-		if len(s.Needs) > 1 {
-			fmt.Fprintf(&b, " by keys of root %d", n.Root)
-		}
-		if len(n.Signed) < n.Threshold {
-			b.WriteString(", missing: ")
-			for j, id := range n.Missing {
-				if j > 0 {
-					b.WriteString(", ")
-				}
-				b.WriteString(id[:min(8, len(id))] + "…")
-			}
-		}
-	}
-	return b.String()
 }
 
 // Files in the staged folder.
@@ -315,45 +258,6 @@ func (r *Repository) stageTargets(p *published, info *metadata.TargetFiles, expi
 	return r.writeStaged(stagedTargets, targets)
 }
 
-func (r *Repository) status(p *published, role string) (Status, error) {
-	switch role {
-	case RoleRoot:
-		root, err := r.readStagedRoot()
-		if err != nil {
-			return Status{}, err
-		}
-		s := Status{Role: role, Version: root.Signed.Version, Expires: root.Signed.Expires}
-		if p.root != nil && p.rootVersion() < s.Version {
-			s.Needs = append(s.Needs, need(p.root, role, root))
-		}
-		s.Needs = append(s.Needs, need(root, role, root))
-		return s, nil
-	case RoleTargets:
-		targets, err := r.readStagedTargets()
-		if err != nil {
-			return Status{}, err
-		}
-		info := targets.Signed.Targets[r.target]
-		if info == nil {
-			return Status{}, fmt.Errorf("%s does not name target %q", r.stagedPath(stagedTargets), r.target)
-		}
-		if err := r.checkStagedTarget(p, info); err != nil {
-			return Status{}, err
-		}
-		root, err := r.governing(p)
-		if err != nil {
-			return Status{}, err
-		}
-		return Status{
-			Role: role, Version: targets.Signed.Version, Expires: targets.Signed.Expires,
-			TargetSHA256: hex.EncodeToString(info.Hashes["sha256"]), TargetLength: info.Length,
-			Needs: []Need{need(root, role, targets)},
-		}, nil
-	default:
-		return Status{}, notByPeople(role)
-	}
-}
-
 // governing is the root whose keys have to sign targets now: the staged one, as
 // all that is staged is published together, else the newest published.
 func (r *Repository) governing(p *published) (*metadata.Metadata[metadata.RootType], error) {
@@ -385,12 +289,6 @@ func (r *Repository) checkStagedTarget(p *published, info *metadata.TargetFiles)
 		return fmt.Errorf("%s is not the file that %s names: discard and stage it again: %w", path, r.stagedPath(stagedTargets), err)
 	}
 	return nil
-}
-
-func need(root *metadata.Metadata[metadata.RootType], role string, md any) Need {
-	n := Need{Root: root.Signed.Version, Threshold: root.Signed.Roles[role].Threshold}
-	n.Signed, n.Missing = signers(root, role, md)
-	return n
 }
 
 // addSignature signs, in the place of an invalid signature by the same key if
