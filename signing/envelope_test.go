@@ -66,6 +66,10 @@ func TestSealRefusesWhomItCannotReach(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mistyped := to[:len(to)-1] + "q"
+	if mistyped == to {
+		mistyped = to[:len(to)-1] + "p"
+	}
 	for name, c := range map[string]struct {
 		to   []string
 		says string
@@ -73,7 +77,7 @@ func TestSealRefusesWhomItCannotReach(t *testing.T) {
 		"nobody":            {nil, "no recipients"},
 		"one twice":         {[]string{to, to}, "recipients 1 and 2 are the same"},
 		"a classic one":     {[]string{to, classic.Recipient().String()}, "recipient 2 (age1"},
-		"a typing mistake":  {[]string{to[:len(to)-1] + "q"}, "recipient 1 (age1pq1"},
+		"a typing mistake":  {[]string{mistyped}, "recipient 1 (age1pq1"},
 		"an identity":       {[]string{classic.String()}, "recipient 1"},
 		"an empty line":     {[]string{to, ""}, "recipient 2"},
 		"of a mixed number": {[]string{strings.ToUpper(to[:20]) + to[20:]}, "recipient 1"},
