@@ -94,13 +94,13 @@ func (t *task) acceptDNAME(ctx context.Context, z *zone, r *reply) (cache.RRset,
 	if err != nil {
 		return e, err
 	}
+	t.keep(e) // good by itself, whatever comes with it
 	_, target, ok := synthesise(r.q.Name, e)
 	if c := r.set(r.answer, dns.TypeCNAME, r.q.Name); ok && c != nil {
 		if given := c.RRs[0].(*dns.CNAME); dns.CanonicalName(given.Target) != target {
 			return e, invalid("CNAME that its DNAME does not make")
 		}
 	}
-	t.keep(e)
 	return e, nil
 }
 

@@ -174,7 +174,10 @@ func (t *task) ask(ctx context.Context, c *cursor, q Question) (*reply, error) {
 		s.done = true
 		r, why := readReply(c.z.name, q, msg)
 		if r == nil {
-			t.r.servers.setLame(s.addr, c.z.name)
+			// A failure may be of this one name; only who disclaims the zone is lame.
+			if msg.Rcode == dns.RcodeRefused || msg.Rcode == dns.RcodeNotAuth || msg.Rcode == dns.RcodeSuccess && !msg.Truncated {
+				t.r.servers.setLame(s.addr, c.z.name)
+			}
 			c.note = fmt.Sprintf("%s at %s %s", c.z.name, s.addr, why)
 			continue
 		}

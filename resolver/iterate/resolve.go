@@ -63,8 +63,7 @@ func (t *task) follow(ctx context.Context, q Request) *Result {
 		case f.target == "":
 			return res
 		case seen[f.target]:
-			// The chain bites its tail: there is no answer at its end, and never
-			// will be, but what it is made of is true (as BIND and Unbound have it).
+			// "CNAME loops signalled as an error" (RFC 1034 §3.6.2).
 			return failed(&failure{kind: unreachable, code: dns.ExtendedErrorCodeOther, text: "alias loop at " + f.target})
 		case q.Stop != nil && q.Stop(f.target):
 			res.Stopped = f.target

@@ -108,6 +108,23 @@ func TestALameServerIsNotAskedAgainSoon(t *testing.T) {
 	}
 }
 
+func TestAFailureForOneNameSaysNothingOfTheServersOthers(t *testing.T) {
+	n, _, plain := smallInternet(t, withNSEC)
+	n.server(otherAddr).behave = func(q *dns.Msg, _ bool, honest func() *dns.Msg) (*dns.Msg, error) {
+		m := honest()
+		if q.Question[0].Name == "odd.plain.org." {
+			m.Rcode = dns.RcodeServerFailure
+		}
+		return m, nil
+	}
+	plain.add("odd A 203.0.113.1")
+	r := n.resolver()
+	expectFailure(t, ask(t, r, "odd.plain.org. A"), dns.ExtendedErrorCodeNetworkError)
+	if _, down := r.servers.rank(netip.MustParseAddr(otherAddr), "plain.org."); down {
+		t.Error("the server counts as lame")
+	}
+}
+
 func TestASilentServerIsBackedOffFromAndTriedAgain(t *testing.T) {
 	n := newInternet(t)
 	s := newServers(n.clock)
