@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -16,8 +14,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-
-	"cordon/blocklog"
 )
 
 // way is how a question is asked.
@@ -43,7 +39,7 @@ func from(addr netip.Addr) way { return func(a *asking) { a.from = addr } }
 // is said, and again as clients do where no answer comes.
 func (w *world) ask(name string, qtype uint16, ways ...way) *dns.Msg {
 	w.t.Helper()
-	a := newAsking(name, qtype, ways...)
+	a := newAsking(name, qtype, append([]way{from(w.client)}, ways...)...)
 	var last error
 	for range 5 {
 		reply, err := a.exchange(w.dns, 10*time.Second)
@@ -193,76 +189,6 @@ func scrape(t *testing.T, at netip.AddrPort) metrics {
 		t.Fatalf("metrics: %s, %v", resp.Status, err)
 	}
 	return m
-}
-
-// blocklog reads the block log from its first record to its last, without a
-// hole.
-func (w *world) blocklog() []blocklog.Record {
-	w.t.Helper()
-	r, err := blocklog.OpenReader(w.path("resolver/blocklog"), 1)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer r.Close()
-	var all []blocklog.Record
-	for {
-		_, raw, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		record, _, err := blocklog.Decode(raw)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if record.Seq != uint64(len(all))+1 {
-			w.t.Fatalf("the block log has record %d after record %d", record.Seq, len(all))
-		}
-		all = append(all, record)
-	}
-}
-
-// asked is a question as both logs name it.
-type asked struct{ name, qtype, transport string }
-
-// decided counts the block decisions of the block log by question.
-func (w *world) decided() map[asked]uint64 {
-	w.t.Helper()
-	all := map[asked]uint64{}
-	for _, r := range w.blocklog() {
-		if d := r.Decision; d != nil {
-			all[asked{blocklog.NameText(d.Name), blocklog.TypeText(d.Type), d.Transport.String()}] += uint64(d.Count)
-		}
-	}
-	return all
-}
-
-// events gives the data of the block log's events of a kind, in order.
-func (w *world) events(kind string) (all []string) {
-	w.t.Helper()
-	for _, r := range w.blocklog() {
-		if r.Event != nil && r.Event.Kind == kind {
-			all = append(all, string(r.Event.Data))
-		}
-	}
-	return all
-}
-
-// sameCounts compares counts by question.
-func sameCounts(t *testing.T, what string, got, want map[asked]uint64) {
-	t.Helper()
-	for _, q := range slices.SortedFunc(maps.Keys(want), func(a, b asked) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }) {
-		if got[q] != want[q] {
-			t.Errorf("%s: %v is there %d times, not %d", what, q, got[q], want[q])
-		}
-	}
-	for q, n := range got {
-		if _, ok := want[q]; !ok {
-			t.Errorf("%s: %v is there %d times and should not be", what, q, n)
-		}
-	}
 }
 
 // atLeast tells whether a series has come to a value.

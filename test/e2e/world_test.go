@@ -38,6 +38,10 @@ type world struct {
 	resolverMetrics netip.AddrPort
 	auditorMetrics  netip.AddrPort
 	processes       []*process // all that were started, in order
+
+	// client is the address that questions are asked from, where no other is
+	// said; by default the system chooses.
+	client netip.Addr
 }
 
 const (
