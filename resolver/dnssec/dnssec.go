@@ -86,7 +86,7 @@ type Limits struct {
 // DefaultLimits allows several times what a long and honest chain of zones and
 // aliases needs, and at worst some milliseconds of computing.
 func DefaultLimits() Limits {
-	return Limits{Signatures: 128, Failures: 8, Digests: 32, Hashes: 160}
+	return Limits{Signatures: 64, Failures: 6, Digests: 32, Hashes: 160}
 }
 
 // Work counts what a request tree has spent. Not safe for concurrent use.
