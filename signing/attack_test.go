@@ -262,7 +262,7 @@ func TestAChangedByteChangesNothing(t *testing.T) {
 	refused := map[string]int{}
 	for name, part := range parts {
 		whole := bytes.Clone(*part(r.inForce))
-		for i := 0; i < len(whole); i += 1 + len(whole)/45 {
+		for i := 0; i < len(whole); i += sampling * (1 + len(whole)/45) {
 			for _, mask := range []byte{0x01, 0x20} {
 				changed := *r.inForce
 				changed.Roots = [][]byte{r.inForce.Roots[0]}

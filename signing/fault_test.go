@@ -158,7 +158,7 @@ func eachFault(t *testing.T, names []string, run func(t *testing.T, d *faultDisk
 		t.Fatalf("without a fault, after %d calls: %v", count.calls, err)
 	}
 	for _, name := range names {
-		for at := 1; at <= count.calls; at++ {
+		for at := 1; at <= count.calls; at += sampling {
 			t.Run(fmt.Sprint(name, " at call ", at), func(t *testing.T) {
 				t.Parallel()
 				d := newFaultDisk(at, losses[name])
