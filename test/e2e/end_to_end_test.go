@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"cordon/blocklist"
 )
 
 // TestFromTheDecisionToTheVerifiedRecord goes the whole way once: an authority
@@ -331,16 +333,9 @@ func (w *world) resolvesAgain() {
 func (w *world) tellsTheListChanges(a *authority, serials ...uint64) {
 	w.t.Helper()
 	var got []uint64
-	for _, data := range w.written().of("list.applied") {
-		var applied struct {
-			List, Authority, From string
-			Serial                uint64
-		}
-		if err := json.Unmarshal([]byte(data), &applied); err != nil {
-			w.t.Fatal(err)
-		}
-		if applied.List != a.name || applied.Authority != "Office "+a.name || applied.From != "fetch" {
-			w.t.Errorf("list.applied %s", data)
+	for _, applied := range w.applied() {
+		if applied.List != a.name || applied.Authority != "Office "+a.name || applied.From != blocklist.OriginFetch {
+			w.t.Errorf("list.applied %v", applied)
 		}
 		got = append(got, applied.Serial)
 	}

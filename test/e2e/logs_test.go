@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"cordon/audit"
 	"cordon/audit/tlog"
+	"cordon/blocklist"
 	"cordon/blocklog"
 )
 
@@ -76,6 +78,19 @@ func (w *world) written() recorded {
 			all.events = append(all.events, r.Event.Kind+" "+string(r.Event.Data))
 		}
 		all.next = r.Seq + 1
+	}
+	return all
+}
+
+// applied is what the block log says of lists that came into force, in order.
+func (w *world) applied() (all []blocklist.Applied) {
+	w.t.Helper()
+	for _, data := range w.written().of("list.applied") {
+		var a blocklist.Applied
+		if err := json.Unmarshal([]byte(data), &a); err != nil {
+			w.t.Fatalf("list.applied %s: %v", data, err)
+		}
+		all = append(all, a)
 	}
 	return all
 }

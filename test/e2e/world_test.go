@@ -288,12 +288,25 @@ func (w *world) startResolver() *resolver {
 // metrics are the resolver's.
 func (r *resolver) metrics() metrics { r.t.Helper(); return scrape(r.t, r.w.resolverMetrics) }
 
-// enforces waits until a serial of a list is in force.
+// enforces waits until a serial of a list is in force and on record: the record
+// follows once the list is stored.
 func (r *resolver) enforces(list string, serial uint64) {
 	r.t.Helper()
 	eventually(r.t, fmt.Sprintf("list %s has serial %d in force", list, serial), func() error {
 		if got := r.metrics()[fmt.Sprintf("cordon_list_serial{list=%q}", list)]; got != float64(serial) {
 			return fmt.Errorf("it is %v", got)
+		}
+		return nil
+	})
+	eventually(r.t, fmt.Sprintf("the block log holds serial %d of list %s", serial, list), func() error {
+		var last uint64
+		for _, applied := range r.w.applied() {
+			if applied.List == list {
+				last = applied.Serial
+			}
+		}
+		if last != serial {
+			return fmt.Errorf("it is %d", last)
 		}
 		return nil
 	})
