@@ -1,0 +1,193 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// load is a number of clients that ask all the time, whether or not there is
+// somebody to answer, and count by question what they sent and which answers
+// they got.
+type load struct {
+	w       *world
+	stop    context.CancelFunc
+	clients sync.WaitGroup
+	blocked atomic.Uint64 // answers received that block
+
+	mu    sync.Mutex
+	total tally
+}
+
+// tally is what clients counted.
+type tally struct {
+	sent    map[asked]uint64 // of listed names
+	blocked map[asked]uint64 // answers that came and block
+	others  uint64           // answers that came to questions for names that are not listed
+	lost    uint64           // questions without an answer
+	wrong   map[string]int   // answers that nobody may get
+}
+
+func newTally() tally {
+	return tally{sent: map[asked]uint64{}, blocked: map[asked]uint64{}, wrong: map[string]int{}}
+}
+
+// loaded are the questions of a load: listed names on both transports, one
+// through an alias, and names that are not listed.
+var loaded = []struct {
+	name   string
+	qtype  uint16
+	tcp    bool
+	listed bool
+	alias  bool // resolved before it is blocked
+}{
+	{name: "propagande.example", qtype: dns.TypeA, listed: true},
+	{name: "www.propagande.example", qtype: dns.TypeA, listed: true},
+	{name: "www.propagande.example", qtype: dns.TypeAAAA, listed: true, tcp: true},
+	{name: "www.libre.example", qtype: dns.TypeA},
+	{name: "video.propagande.example", qtype: dns.TypeMX, listed: true},
+	{name: "alias.libre.example", qtype: dns.TypeA, listed: true, alias: true},
+	{name: "a.b.c.propagande.example", qtype: dns.TypeTXT, listed: true, tcp: true},
+	{name: "www.libre.example", qtype: dns.TypeA, tcp: true},
+}
+
+// ofNobody is how long a client waits for an answer. It does not bound the
+// resolver: what comes later was not received, and may be on record all the same.
+const ofNobody = 500 * time.Millisecond
+
+// load starts clients, each from an address of its own.
+func (w *world) load(clients int) *load {
+	ctx, stop := context.WithCancel(context.Background())
+	l := &load{w: w, stop: stop, total: newTally()}
+	for i := range clients {
+		l.clients.Go(func() {
+			t := l.ask(ctx, i)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.total.add(t)
+		})
+	}
+	w.t.Cleanup(func() { l.end() })
+	return l
+}
+
+// end stops the clients and gives what they counted. It may be called twice.
+func (l *load) end() tally {
+	l.stop()
+	l.clients.Wait()
+	return l.total
+}
+
+func (t *tally) add(other tally) {
+	for q, n := range other.sent {
+		t.sent[q] += n
+	}
+	for q, n := range other.blocked {
+		t.blocked[q] += n
+	}
+	for what, n := range other.wrong {
+		t.wrong[what] += n
+	}
+	t.others += other.others
+	t.lost += other.lost
+}
+
+// ask is one client.
+func (l *load) ask(ctx context.Context, client int) tally {
+	t := newTally()
+	addr := netip.AddrFrom4([4]byte{127, 77, 2, byte(1 + client)})
+	for i := client; ctx.Err() == nil; i++ {
+		q := loaded[i%len(loaded)]
+		ways := []way{from(addr)}
+		key := asked{q.name, dns.TypeToString[q.qtype], "udp"}
+		if q.tcp {
+			ways, key.transport = append(ways, overTCP), "tcp"
+		}
+		if q.listed {
+			t.sent[key]++
+		}
+		reply, err := newAsking(q.name, q.qtype, ways...).exchange(l.w.dns, ofNobody)
+		if err != nil {
+			t.lost++
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				// Nobody is there. Not so long that the first moment after a
+				// start would be missed.
+				time.Sleep(time.Millisecond)
+			}
+			continue
+		}
+		if what := l.w.judge(reply, q.listed, q.alias); what != "" {
+			t.wrong[fmt.Sprintf("%v: %s", key, what)]++
+			continue
+		}
+		if q.listed && isBlocked(reply) {
+			t.blocked[key]++
+			l.blocked.Add(1)
+		} else {
+			t.others++
+		}
+	}
+	return t
+}
+
+// judge says what is wrong with an answer that comes while a list is in force,
+// stored or fetched: a listed name is blocked and nothing else, at once; nobody
+// is told that the resolver is not ready.
+func (w *world) judge(reply *dns.Msg, listed, alias bool) string {
+	if _, notReady := extended(reply)[dns.ExtendedErrorCodeNotReady]; notReady {
+		return "it is not ready"
+	}
+	// What has to be resolved may fail; it may not come out otherwise.
+	failed := reply.Rcode == dns.RcodeServerFailure && len(reply.Answer) == 0
+	switch {
+	case listed && alias && failed, !listed && failed:
+		return ""
+	case listed:
+		if err := w.blocked(reply, "terrorism"); err != nil {
+			return err.Error()
+		}
+	case !slices.Equal(addresses(reply), []string{"192.0.2.10"}):
+		return fmt.Sprintf("the answer is %v", reply.Answer)
+	}
+	return ""
+}
+
+// check compares what the clients counted with what a log holds: each blocked
+// answer that was received is there, and nothing is that was not asked.
+func (t tally) check(w *world, log string, recorded map[asked]uint64) {
+	w.t.Helper()
+	for what, n := range t.wrong {
+		w.t.Errorf("%d times: %s", n, what)
+	}
+	for _, q := range sorted(t.sent) {
+		if recorded[q] < t.blocked[q] || recorded[q] > t.sent[q] {
+			w.t.Errorf("%s holds %v %d times; clients asked it %d times and received %d blocked answers", log, q, recorded[q], t.sent[q], t.blocked[q])
+		}
+		if t.blocked[q] == 0 {
+			w.t.Errorf("no client received an answer to %v: the load does not test it", q)
+		}
+	}
+	for q := range recorded {
+		if _, ok := t.sent[q]; !ok {
+			w.t.Errorf("%s holds %v, which nobody asked", log, q)
+		}
+	}
+}
+
+func (t tally) String() string {
+	var blocked uint64
+	for n := range maps.Values(t.blocked) {
+		blocked += n
+	}
+	return fmt.Sprintf("clients received %d blocked answers and %d others, and lost %d questions", blocked, t.others, t.lost) + strings.Repeat("!", len(t.wrong))
+}
