@@ -50,8 +50,8 @@ bench: go ## all benchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # What the tests need besides Go: NSD as the authoritative servers of the
-# laboratory and dig as the client.
-DEPS_TEST := nsd bind9-dnsutils
+# laboratory; dig and curl to paste the lines that the demo prints.
+DEPS_TEST := nsd bind9-dnsutils curl
 deps-test:
 	@sh test/deps.sh $(DEPS_TEST)
 
