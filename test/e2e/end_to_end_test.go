@@ -52,7 +52,10 @@ func TestFromTheDecisionToTheVerifiedRecord(t *testing.T) {
 	w.sameDecisions("the block log", written.decisions, want)
 	w.countsInMetrics(r, want)
 	w.sealsEverything()
-	w.officialVerifies()
+	o := national.official()
+	o.verifies()
+	o.countsDecisions()
+	o.seesLists(1, 2)
 
 	lifted := national.lift("propagande.example")
 	r.enforces("national", lifted)
@@ -68,7 +71,9 @@ func TestFromTheDecisionToTheVerifiedRecord(t *testing.T) {
 	w.sealsEverything()
 	a.terminate()
 	w.sealsEverything()
-	w.officialVerifies()
+	o.verifies()
+	o.countsDecisions()
+	o.seesLists(1, 2, 1)
 	w.leavesNoTrace(w.client)
 }
 
@@ -379,7 +384,3 @@ func (w *world) talksNonsense() {
 		w.t.Errorf("after nonsense www.libre.example is at %v", got)
 	}
 }
-
-// officialVerifies has the oversight official verify what is published, the
-// register and the audit log.
-func (w *world) officialVerifies() {}

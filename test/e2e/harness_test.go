@@ -17,7 +17,7 @@ import (
 )
 
 // programs are those that the tests run, by the name of their folder in cmd.
-var programs = []string{"cordon-authority", "cordon-resolver", "cordon-auditor", "cordon-stoppage"}
+var programs = []string{"cordon-authority", "cordon-resolver", "cordon-auditor", "cordon-oversight", "cordon-stoppage"}
 
 // bin is the folder of the programs, internet the one that resolvers resolve
 // in, port where its servers answer. TestMain alone sets them.

@@ -11,7 +11,7 @@ import (
 
 const (
 	kills   = 20 // of each program
-	clients = 4  // that ask meanwhile
+	clients = 4  // that ask one question after another meanwhile
 )
 
 // moments are random times before a kill. CORDON_SEED repeats those of another
@@ -45,9 +45,9 @@ func TestTheResolverIsKilled(t *testing.T) {
 	r.enforces("national", serial)
 	a := w.startAuditor()
 
-	moment := moments(t, 150*time.Millisecond)
-	l := w.load(clients)
-	for range kills {
+	moment := moments(t, 100*time.Millisecond)
+	l := w.load(clients, 2)
+	for i := range kills {
 		before := l.blocked.Load()
 		eventually(t, "clients receive blocked answers", func() error {
 			if l.blocked.Load() < before+clients {
@@ -55,8 +55,12 @@ func TestTheResolverIsKilled(t *testing.T) {
 			}
 			return nil
 		})
-		time.Sleep(moment())
-		r.kill9()
+		if i%2 == 0 {
+			l.pulse(r, i)
+		} else {
+			time.Sleep(moment())
+			r.kill9()
+		}
 		r = w.startResolver()
 	}
 	counted := l.end()
@@ -73,7 +77,7 @@ func TestTheResolverIsKilled(t *testing.T) {
 	}
 	w.sealsEverything()
 	a.terminate()
-	w.officialVerifies()
+	national.official().verifies()
 }
 
 // Promise 4: whenever the auditor is killed, what it has sealed stays sealed,
@@ -87,7 +91,7 @@ func TestTheAuditorIsKilled(t *testing.T) {
 	r.enforces("national", serial)
 
 	moment := moments(t, 300*time.Millisecond)
-	l := w.load(clients)
+	l := w.load(clients, 0)
 	for i := range kills {
 		a := w.startAuditor()
 		if i%2 == 0 { // else it may die before it has sealed anything
@@ -109,5 +113,5 @@ func TestTheAuditorIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	counted.check(w, "the audit log", sealed.decisions)
-	w.officialVerifies()
+	national.official().verifies()
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -65,17 +65,24 @@ var loaded = []struct {
 // resolver: what comes later was not received, and may be on record all the same.
 const ofNobody = 500 * time.Millisecond
 
-// load starts clients, each from an address of its own.
-func (w *world) load(clients int) *load {
+// load starts clients: some that ask one question after another, in every way,
+// and some that flood it with questions below a listed name, each asked once.
+func (w *world) load(clients, floods int) *load {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &load{w: w, stop: stop, total: newTally()}
-	for i := range clients {
+	start := func(client func() tally) {
 		l.clients.Go(func() {
-			t := l.ask(ctx, i)
+			t := client()
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.total.add(t)
 		})
+	}
+	for i := range clients {
+		start(func() tally { return l.ask(ctx, i) })
+	}
+	for i := range floods {
+		start(func() tally { return l.flood(ctx, i, i%2 == 1) })
 	}
 	w.t.Cleanup(func() { l.end() })
 	return l
@@ -140,6 +147,110 @@ func (l *load) ask(ctx context.Context, client int) tally {
 	return t
 }
 
+// window is how many questions of a flood wait for their answers at one time.
+// With so many the resolver is never idle, and a kill meets it at work.
+const window = 32
+
+// flood is one client that sends questions in pulses, all for different names:
+// an answer that is not on record cannot hide behind another.
+func (l *load) flood(ctx context.Context, client int, tcp bool) tally {
+	t := newTally()
+	network, transport := "udp", "udp"
+	if tcp {
+		network, transport = "tcp", "tcp"
+	}
+	asks := 0
+	for ctx.Err() == nil {
+		dialed, err := net.DialTimeout(network, l.w.dns.String(), ofNobody)
+		if err != nil {
+			time.Sleep(time.Millisecond) // as in ask
+			continue
+		}
+		c := dns.Conn{Conn: dialed}
+		for err == nil && ctx.Err() == nil {
+			waiting := map[string]bool{}
+			if err = c.SetDeadline(time.Now().Add(ofNobody)); err != nil {
+				break
+			}
+			for range window {
+				asks++
+				name := fmt.Sprintf("%d.flood%d.propagande.example", asks, client)
+				t.sent[asked{name, "A", transport}]++
+				waiting[dns.Fqdn(name)] = true
+				if err = c.WriteMsg(newAsking(name, dns.TypeA).query); err != nil {
+					break
+				}
+			}
+			for err == nil && len(waiting) > 0 {
+				var reply *dns.Msg
+				if reply, err = c.ReadMsg(); err != nil {
+					break
+				}
+				name := reply.Question[0].Name
+				if what := l.w.judge(reply, true, false); what != "" || !waiting[name] {
+					t.wrong["in a flood: "+what]++
+					continue
+				}
+				delete(waiting, name)
+				t.blocked[asked{strings.TrimSuffix(name, "."), "A", transport}]++
+				l.blocked.Add(1)
+			}
+			t.lost += uint64(len(waiting))
+		}
+		c.Close()
+		time.Sleep(time.Millisecond)
+	}
+	return t
+}
+
+// pulse lets many questions queue up in front of the resolver, so that it
+// answers them in one batch, and kills it when the first answer of the batch
+// has arrived: while it sends the others, or just after.
+func (l *load) pulse(r *resolver, number int) {
+	l.w.t.Helper()
+	t := newTally()
+	dialed, err := net.Dial("udp", l.w.dns.String())
+	if err != nil {
+		l.w.t.Fatal(err)
+	}
+	c := dns.Conn{Conn: dialed}
+	defer c.Close()
+	r.signal(syscall.SIGSTOP)
+	for i := range 2 * window {
+		name := fmt.Sprintf("%d.pulse%d.propagande.example", i, number)
+		t.sent[asked{name, "A", "udp"}]++
+		if err := c.WriteMsg(newAsking(name, dns.TypeA).query); err != nil {
+			l.w.t.Fatal(err)
+		}
+	}
+	r.signal(syscall.SIGCONT)
+	for patient := patience; ; patient = ofNobody {
+		// Only the first one is waited for: when the resolver is dead, all that
+		// it has sent is there.
+		if err := c.SetReadDeadline(time.Now().Add(patient)); err != nil {
+			l.w.t.Fatal(err)
+		}
+		reply, err := c.ReadMsg()
+		if !r.over {
+			r.kill9()
+		}
+		if err != nil {
+			break
+		}
+		if what := l.w.judge(reply, true, false); what != "" {
+			t.wrong["in a pulse: "+what]++
+			continue
+		}
+		t.blocked[asked{strings.TrimSuffix(reply.Question[0].Name, "."), "A", "udp"}]++
+	}
+	if len(t.blocked) == 0 {
+		l.w.t.Error("a pulse had no answer")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total.add(t)
+}
+
 // judge says what is wrong with an answer that comes while a list is in force,
 // stored or fetched: a listed name is blocked and nothing else, at once; nobody
 // is told that the resolver is not ready.
@@ -173,8 +284,15 @@ func (t tally) check(w *world, log string, recorded map[asked]uint64) {
 		if recorded[q] < t.blocked[q] || recorded[q] > t.sent[q] {
 			w.t.Errorf("%s holds %v %d times; clients asked it %d times and received %d blocked answers", log, q, recorded[q], t.sent[q], t.blocked[q])
 		}
-		if t.blocked[q] == 0 {
-			w.t.Errorf("no client received an answer to %v: the load does not test it", q)
+	}
+	for _, q := range loaded {
+		transport := "udp"
+		if q.tcp {
+			transport = "tcp"
+		}
+		key := asked{q.name, dns.TypeToString[q.qtype], transport}
+		if q.listed && t.blocked[key] == 0 {
+			w.t.Errorf("no client received an answer to %v: the load does not test it", key)
 		}
 	}
 	for q := range recorded {
@@ -185,9 +303,5 @@ func (t tally) check(w *world, log string, recorded map[asked]uint64) {
 }
 
 func (t tally) String() string {
-	var blocked uint64
-	for n := range maps.Values(t.blocked) {
-		blocked += n
-	}
-	return fmt.Sprintf("clients received %d blocked answers and %d others, and lost %d questions", blocked, t.others, t.lost) + strings.Repeat("!", len(t.wrong))
+	return fmt.Sprintf("clients received %d blocked answers and %d others, and lost %d questions", sum(t.blocked), t.others, t.lost)
 }

@@ -125,6 +125,14 @@ func (p *process) end() {
 	}
 }
 
+// signal sends a signal that does not end the process.
+func (p *process) signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatalf("%s: %v: %v", p.name, s, err)
+	}
+}
+
 // kill9 kills the process as losing power would, as far as it can notice.
 func (p *process) kill9() {
 	p.t.Helper()

@@ -22,6 +22,7 @@ import (
 //	resolver/                      resolver.yaml, identity, blocklog/, lists/
 //	auditor/, audit/               auditor.yaml and its key; the audit log
 //	stoppage/                      stoppage.yaml
+//	official/                      NAME.yaml, identity, and the mirrors in NAME/
 //	keys/                          audit.vkey, the passphrase of all keys
 //
 // Its programs listen at a loopback address of its own.
@@ -34,6 +35,7 @@ type world struct {
 
 	passphrase string // file
 	recipient  string // the resolver's
+	overseer   string // the official's recipient
 
 	resolverMetrics netip.AddrPort
 	auditorMetrics  netip.AddrPort
@@ -70,7 +72,7 @@ func newWorld(t *testing.T) *world {
 		passphrase: filepath.Join(dir, "keys", "passphrase"),
 	}
 	w.dns, w.page, w.resolverMetrics, w.auditorMetrics = w.freePort(), w.freePort(), w.freePort(), w.freePort()
-	for _, folder := range []string{"keys", "resolver", "auditor", "stoppage"} {
+	for _, folder := range []string{"keys", "resolver", "auditor", "stoppage", "official"} {
 		if err := os.Mkdir(w.path(folder), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -78,9 +80,16 @@ func newWorld(t *testing.T) *world {
 	w.write("keys/passphrase", "a passphrase for tests\n")
 	w.write("resolver/root.hints", internet.RootHints())
 	w.write("resolver/root.ds", internet.TrustAnchor())
-	w.recipient = strings.TrimSpace(w.succeeds("cordon-resolver", "identity", w.path("resolver/identity"),
-		"--passphrase-file", w.passphrase, "--kdf-log-n", fmt.Sprint(quick)))
+	w.recipient = w.identity("cordon-resolver", "resolver/identity")
+	w.overseer = w.identity("cordon-oversight", "official/identity")
 	return w
+}
+
+// identity makes one with a program that has such a command, and gives its
+// recipient.
+func (w *world) identity(program, file string) (recipient string) {
+	w.t.Helper()
+	return strings.TrimSpace(w.succeeds(program, "identity", w.path(file), "--passphrase-file", w.passphrase, "--kdf-log-n", fmt.Sprint(quick)))
 }
 
 // path is that of a file or folder of the world.
@@ -147,7 +156,7 @@ func (w *world) found(name string, args ...string) *authority {
 		"--publish", a.publish, "--passphrase-file", w.passphrase, "--kdf-log-n", fmt.Sprint(quick),
 		"--stop-page", "terrorism=" + w.address.String() + "," + ipv6Page + "," + w.pageOf("terrorism"),
 		"--stop-page", "minors=" + w.address.String() + ",," + w.pageOf("minors"),
-		"--recipient", "isp=" + w.recipient,
+		"--recipient", "isp=" + w.recipient, "--recipient", "official=" + w.overseer,
 	}, args...)...)
 	return a
 }
