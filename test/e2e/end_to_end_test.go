@@ -372,14 +372,28 @@ func (w *world) talksNonsense() {
 	for _, b := range [][]byte{{}, {0}, []byte("GET / HTTP/1.1\r\n\r\n"), make([]byte, 12), reply, append(make([]byte, 4096), 1)} {
 		datagram(b)
 	}
-	c, err := net.DialTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(w.client, 0)), net.TCPAddrFromAddrPort(w.dns))
-	if err != nil {
-		w.t.Fatal(err)
+	for _, stream := range []struct {
+		to   netip.AddrPort
+		says string
+	}{
+		{w.dns, "\xff\xff\x01\x02\x03"}, // 65535 bytes are to come
+		{w.dns, "\x00\x00"},
+		{w.dns, "\x00\x05hello"},
+		{w.page, "\x16\x03\x01\x00\x05hello"}, // TLS
+		{w.page, "GET / HTTP/1.1\r\nHost: a b\r\n\r\n"},
+		{w.page, "GET / HTTP/1.1\r\nHost: images.example\r\nCookie: " + strings.Repeat("x", 1<<16)},
+		{w.page, "BREW /coffee HTTP/9.9\r\n\r\n"},
+	} {
+		c, err := net.DialTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(w.client, 0)), net.TCPAddrFromAddrPort(stream.to))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		// The other side may hang up at any byte of it.
+		_, _ = io.WriteString(c, stream.says)
+		_ = c.CloseWrite()
+		_, _ = io.Copy(io.Discard, c)
+		c.Close()
 	}
-	if _, err := c.Write([]byte{0xff, 0xff, 1, 2, 3}); err != nil {
-		w.t.Fatal(err)
-	}
-	c.Close()
 	if got := addresses(w.ask("www.libre.example", dns.TypeA)); !slices.Equal(got, []string{"192.0.2.10"}) {
 		w.t.Errorf("after nonsense www.libre.example is at %v", got)
 	}

@@ -1,10 +1,23 @@
 package e2e
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"math/big"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
 
 	"cordon/oversight"
 )
@@ -18,8 +31,17 @@ type official struct {
 	config string
 }
 
-// official writes the configuration in the folder official/NAME.
+// official writes the configuration official/NAME.yaml; the audit log is read
+// from its folder.
 func (a *authority) official() *official {
+	a.t.Helper()
+	return a.officialAt(`    source: ../audit
+    blocklog: ../resolver/blocklog
+`)
+}
+
+// officialAt is official with the settings that say where the audit log is.
+func (a *authority) officialAt(auditLog string) *official {
 	a.t.Helper()
 	o := &official{world: a.world, of: a, config: a.path("official/" + a.name + ".yaml")}
 	a.write("official/"+a.name+".yaml", fmt.Sprintf(`data: %[1]s
@@ -30,15 +52,13 @@ logs:
     vkey: ../%[1]s/authority/register.vkey
   - name: node1
     kind: audit
-    source: ../audit
     vkey: ../keys/audit.vkey
-    blocklog: ../resolver/blocklog
-publication:
+%[2]spublication:
   source: ../%[1]s/publish
   root: %[1]s.root.json
 identity: identity
 passphrase_file: ../keys/passphrase
-`, a.name))
+`, a.name, auditLog))
 	a.write("official/"+a.name+".root.json", a.read(a.name+"/publish/metadata/1.root.json"))
 	return o
 }
@@ -59,8 +79,9 @@ func (o *official) show(v any, args ...string) {
 }
 
 // verifies brings the official's copies up to date and holds them against each
-// other and against the block log: nothing is found, and nothing is left out.
-func (o *official) verifies() *oversight.Report {
+// other and against the block log: nothing is found, and nothing is left out
+// but what is said here.
+func (o *official) verifies(unchecked ...string) {
 	o.t.Helper()
 	o.run("mirror")
 	var report oversight.Report
@@ -70,8 +91,8 @@ func (o *official) verifies() *oversight.Report {
 			o.t.Errorf("the official finds: %v", f)
 		}
 	}
-	if len(report.NotChecked) > 0 {
-		o.t.Errorf("not checked: %v", report.NotChecked)
+	if !slices.Equal(report.NotChecked, unchecked) {
+		o.t.Errorf("not checked: %q", report.NotChecked)
 	}
 	written := o.written()
 	for _, l := range report.Logs {
@@ -79,7 +100,6 @@ func (o *official) verifies() *oversight.Report {
 			o.t.Errorf("the official counts %d records and %d decisions up to %d; the block log has %d records and %d decisions", a.Records, a.Decisions, a.Next-1, written.next-1, sum(written.decisions))
 		}
 	}
-	return &report
 }
 
 // countsDecisions compares what the official is shown of the decisions with the
@@ -118,4 +138,104 @@ func (o *official) seesLists(entries ...int) {
 	if !slices.Equal(got, entries) {
 		o.t.Errorf("the official is shown lists of %v entries, published were %v", got, entries)
 	}
+}
+
+// The official reads the audit log, and the records that it seals, from a
+// server of the auditor's own, which answers nobody else.
+func TestTheOfficialsChannel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	national := w.found("national")
+	serial := national.list("terrorism", "propagande.example")
+	w.subscribe(national)
+	r := w.startResolver()
+	r.enforces("national", serial)
+
+	channel := w.freePort()
+	ca := newCA(t)
+	w.write("auditor/ca.pem", ca.certificate)
+	for who, address := range map[string]netip.Addr{"auditor": w.address, "official": {}} {
+		certificate, key := ca.issue(t, who, address)
+		w.write(who+"/tls.pem", certificate)
+		w.write(who+"/tls.key", key)
+	}
+	stranger, key := newCA(t).issue(t, "stranger", netip.Addr{})
+	w.write("official/stranger.pem", stranger)
+	w.write("official/stranger.key", key)
+	w.auditChannel = fmt.Sprintf("listen: %q\ntls: {certificate: tls.pem, key: tls.key, client_ca: ca.pem}\n", channel)
+	w.startAuditor()
+
+	for range 10 {
+		if err := w.blocked(w.ask("www.propagande.example", dns.TypeA), "terrorism"); err != nil {
+			t.Error(err)
+		}
+	}
+	w.sealsEverything()
+	reads := func(certificate string) *official {
+		return national.officialAt(fmt.Sprintf("    source: https://%[1]s/\n    blocklog: https://%[1]s/\n    ca: ../auditor/ca.pem\n%[2]s", channel, certificate))
+	}
+	for _, certificate := range []string{"", "    cert: stranger.pem\n    key: stranger.key\n"} {
+		o := reads(certificate)
+		if out := o.fails("cordon-oversight", "mirror", "--config", o.config); !strings.Contains(out, "cordon-oversight: mirror node1: ") || strings.Contains(out, "\nnode1: ") {
+			t.Errorf("without a certificate of the official's the log is refused with: %s", out)
+		}
+	}
+	o := reads("    cert: tls.pem\n    key: tls.key\n")
+	o.verifies()
+	o.countsDecisions()
+}
+
+// authorityOfCertificates signs certificates for one test.
+type authorityOfCertificates struct {
+	certificate string // PEM
+	template    *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+func newCA(t *testing.T) *authorityOfCertificates {
+	t.Helper()
+	ca := &authorityOfCertificates{template: &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of certificates"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}}
+	var err error
+	if ca.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	ca.certificate = ca.sign(t, ca.template, &ca.key.PublicKey)
+	return ca
+}
+
+func (ca *authorityOfCertificates) sign(t *testing.T, template *x509.Certificate, public *ecdsa.PublicKey) string {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.template, public, ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// issue makes a certificate and its key: of a server at an address, or of a
+// client.
+func (ca *authorityOfCertificates) issue(t *testing.T, name string, address netip.Addr) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	if address.IsValid() {
+		template.IPAddresses = []net.IP{address.AsSlice()}
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca.sign(t, template, &private.PublicKey), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }

@@ -98,6 +98,10 @@ func TestTwoAuthoritiesSideBySide(t *testing.T) {
 	expect("www.propagande.example", "terrorism", "national", "abroad")
 	w.sealsEverything()
 	a.terminate()
+
+	// Each official sees the other's list named, and says that it is the other's.
+	national.official().verifies("node1: 3 blocks by lists of Office abroad, whose register is not followed here, were not held against decisions.")
+	abroad.official().verifies("node1: 6 blocks by lists of Office national, whose register is not followed here, were not held against decisions.")
 }
 
 // lastDecision is the newest block decision of the block log.

@@ -39,6 +39,7 @@ type world struct {
 
 	resolverMetrics netip.AddrPort
 	auditorMetrics  netip.AddrPort
+	auditChannel    string     // settings of the auditor's server for the official; empty: none
 	processes       []*process // all that were started, in order
 
 	// client is the address that questions are asked from, where no other is
@@ -356,7 +357,7 @@ passphrase_file: ../keys/passphrase
 seal_interval: 100ms
 metrics: "%s"
 log_level: debug
-`, w.auditorMetrics))
+%s`, w.auditorMetrics, w.auditChannel))
 }
 
 // initAuditor makes the audit log's key as an operator does.
