@@ -41,6 +41,7 @@ type Step struct {
 	Lists   []uint64 `json:"lists,omitempty"`   // targets versions of publications that are new
 	Finding *Finding `json:"finding,omitempty"` // what was wrong with what was served; the copy was left as it is
 	Err     error    `json:"-"`                 // why nothing could be told
+	Failed  string   `json:"failed,omitempty"`  // Err, for JSON
 }
 
 // Mirror brings the copies up to date, or the one of that name or source. One
@@ -80,6 +81,11 @@ func (d *Desk) Mirror(ctx context.Context, only string) ([]Step, error) {
 		// By now the register tells which lists there were besides the newest.
 		if err := d.fetchTargets(ctx); err != nil {
 			steps = append(steps, Step{Name: publicationName, Err: err})
+		}
+	}
+	for i := range steps {
+		if steps[i].Err != nil {
+			steps[i].Failed = steps[i].Err.Error()
 		}
 	}
 	return steps, nil

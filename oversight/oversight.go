@@ -57,6 +57,10 @@ type Desk struct {
 	logs        []*mirror
 	publication *publication // nil: none is followed
 	secret      string       // the identity, once it was opened
+	// compared holds, by log, the first records of the ranges whose raw records
+	// were found to be those sealed: a program that goes on need not demand them
+	// again and again.
+	compared map[string]map[uint64]bool
 }
 
 // Open prepares the folder of a configuration that was resolved and validated.
@@ -75,7 +79,7 @@ func Open(c Config, s Surroundings) (*Desk, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("data: %s is open to others (mode %04o) and is to hold confidential lists: chmod 700 %s", c.Data, info.Mode().Perm(), c.Data)
 	}
-	d := &Desk{config: c, around: s}
+	d := &Desk{config: c, around: s, compared: map[string]map[uint64]bool{}}
 	for i := range c.Logs {
 		m, err := d.openLog(&c.Logs[i])
 		if err != nil {

@@ -87,8 +87,8 @@ func (p *publication) update(ctx context.Context) ([]uint64, *Finding, error) {
 	switch {
 	case errors.Is(err, signing.ErrUnchanged):
 		return nil, nil, nil
-	case err != nil && newest == nil && errors.Is(err, fs.ErrNotExist):
-		return nil, nil, nil // nothing was published yet
+	case err != nil && newest == nil && p.nothingYet(ctx):
+		return nil, nil, nil
 	case err != nil:
 		return p.refused(err)
 	}
@@ -107,6 +107,13 @@ func (p *publication) update(ctx context.Context) ([]uint64, *Finding, error) {
 		p.have[about.TargetSHA256] = true
 	}
 	return []uint64{uint64(about.TargetsVersion)}, nil, client.Confirm(a)
+}
+
+// nothingYet tells whether no list was published yet: timestamp.json comes with
+// the first.
+func (p *publication) nothingYet(ctx context.Context) bool {
+	_, err := p.source.Fetch(ctx, "metadata/timestamp.json", 64<<10)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // refused makes a finding of what is wrong with a publication. A source that

@@ -1,10 +1,6 @@
 package oversight
 
-import (
-	"time"
-
-	"cordon/audit"
-)
+import "time"
 
 // Report is what a verification found out, and what it could not look at.
 type Report struct {
@@ -47,8 +43,13 @@ type RegisterReport struct {
 
 // AuditReport is what an audit log comes to.
 type AuditReport struct {
-	audit.Report
-	Lists []InForce `json:"lists"` // in force at the end of the log
+	Records   uint64    `json:"records"`   // of the block log that leaves cover
+	Decisions uint64    `json:"decisions"` // to block, as the tallies count them
+	Events    uint64    `json:"events"`
+	Next      uint64    `json:"next_seq"` // number after the last record covered
+	Compared  uint64    `json:"compared"` // leaves whose raw records were held against them
+	Removed   uint64    `json:"removed"`  // leaves whose raw records' retention has passed
+	Lists     []InForce `json:"lists"`    // in force at the end of the log
 }
 
 // InForce is a list that a resolver enforces.

@@ -25,8 +25,8 @@ func (r *Report) WriteText(w io.Writer) error {
 	if r.Publication != nil {
 		p.line("")
 		p.line("PUBLICATION")
-		p.paragraph("  ", fmt.Sprintf("%s carry the signatures that the authority's root of trust asks for; %s decrypted and compared, entry by entry, with what was approved.",
-			count(uint64(r.Publication.Kept), "publication"), was(r.Publication.Compared, "list")))
+		p.paragraph("  ", fmt.Sprintf("Publications kept, each with the signatures that the authority's root of trust asks for: %d. Lists decrypted and compared, entry by entry, with what was approved: %d.",
+			r.Publication.Kept, r.Publication.Compared))
 	}
 	for _, part := range []struct {
 		severity Severity
@@ -89,7 +89,7 @@ func (l *LogReport) write(p *printer) {
 	p.line("%s %s (%s)", title, l.Name, l.Origin)
 	text := fmt.Sprintf("%s in the copy, each proven to be in the log that its key signed.", count(l.Size, "leaf"))
 	if l.Checkpoints > 0 {
-		text += fmt.Sprintf(" %s, seen since %s, belong to one history to which was only added.", count(l.Checkpoints, "checkpoint"), day(l.Since))
+		text += fmt.Sprintf(" Signed states of the log seen since %s: %d, all of one history to which was only added.", day(l.Since), l.Checkpoints)
 	}
 	if !l.Mirrored.IsZero() {
 		text += fmt.Sprintf(" Last mirrored on %s.", minute(l.Mirrored))
@@ -118,7 +118,7 @@ func (r *RegisterReport) write(p *printer, size uint64) {
 	if r.Lists == 0 {
 		text += "; no list was published yet."
 	} else {
-		text += fmt.Sprintf("; %s published, the last, list %d with %s, on %s.", was(r.Lists, "list"), r.Serial, count(uint64(r.Entries), "entry"), minute(r.Published))
+		text += fmt.Sprintf("; %s published, the last, list %d with %s, on %s.", count(uint64(r.Lists), "list"), r.Serial, count(uint64(r.Entries), "entry"), minute(r.Published))
 	}
 	if r.Verified == size {
 		text += " Each statement was signed by an officer who might make it, and each list holds what was approved and nothing else."
@@ -131,7 +131,7 @@ func (r *RegisterReport) write(p *printer, size uint64) {
 func (a *AuditReport) write(p *printer) {
 	text := fmt.Sprintf("%s of the resolver: %s to block and %s.", count(a.Records, "record"), count(a.Decisions, "decision"), count(a.Events, "event"))
 	if a.Compared > 0 {
-		text += fmt.Sprintf(" The raw records of %s were fetched and compared.", count(a.Compared, "leaf"))
+		text += fmt.Sprintf(" Leaves whose raw records were compared: %d.", a.Compared)
 	}
 	for _, l := range a.Lists {
 		text += fmt.Sprintf(" In force: list %d of %s (%s), since %s.", l.Serial, l.Authority, l.List, minute(l.Since))
@@ -210,14 +210,6 @@ func count(n uint64, word string) string {
 		return fmt.Sprintf("%d %s", n, p)
 	}
 	return fmt.Sprintf("%d %ss", n, word)
-}
-
-// was is "1 list was", "2 lists were".
-func was(n int, word string) string {
-	if n == 1 {
-		return "1 " + word + " was"
-	}
-	return count(uint64(n), word) + " were"
 }
 
 // table writes rows under a head, in columns that fit them; no column is wider

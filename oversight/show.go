@@ -321,9 +321,9 @@ func eventText(e *audit.Event) string {
 	}
 	switch e.Type {
 	case "list.applied":
-		return fmt.Sprintf("list %d of %s (%s) in force, %s, from %s", d.Serial, d.Authority, d.List, count(uint64(d.Entries), "entry"), d.From)
+		return fmt.Sprintf("%s: list %d in force, %s, from %s", d.List, d.Serial, count(uint64(d.Entries), "entry"), d.From)
 	case "list.refused":
-		return fmt.Sprintf("update of %s refused (%s): %s", d.List, d.Reason, d.Detail)
+		return fmt.Sprintf("%s: update refused (%s): %s", d.List, d.Reason, d.Detail)
 	case "started":
 		text := fmt.Sprintf("resolver %s, lists %v", d.Version, d.Lists)
 		for _, w := range d.Weaker {

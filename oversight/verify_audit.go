@@ -27,16 +27,17 @@ func (v *verification) audit(ctx context.Context, m *mirror, r *registerView) er
 	if err != nil {
 		return err
 	}
-	raw, closeRaw := v.records(m)
-	defer closeRaw()
-	verified, err := audit.Verify(ctx, m.local(), cp, raw)
+	raw := v.records(m)
+	defer func() { _ = raw.close() }() // nothing was written
+	verified, err := audit.Verify(ctx, m.local(), cp, raw.source())
 	if err != nil {
 		return err
 	}
-	verified.Findings = v.takeOver(m.name, verified.Findings)
+	raw.settle(verified)
+	v.takeOver(m.name, verified.Findings)
 	v.found.unreported += verified.Unreported
-	verified.Unreported = 0
-	report.Audit = &AuditReport{Report: *verified}
+	report.Audit = &AuditReport{Records: verified.Records, Decisions: verified.Decisions, Events: verified.Events,
+		Next: verified.Next, Compared: verified.Compared, Removed: verified.Removed}
 	if verified.Removed > 0 {
 		v.notChecked("%s: of %d leaves the raw records are gone, since their retention has passed.", m.name, verified.Removed)
 	}
@@ -49,21 +50,29 @@ func (v *verification) audit(ctx context.Context, m *mirror, r *registerView) er
 }
 
 // records opens what raw records can be had from; nil where nothing is named.
-func (v *verification) records(m *mirror) (audit.Records, func()) {
-	switch {
-	case m.blocklog == "":
+func (v *verification) records(m *mirror) *rawRecords {
+	if m.blocklog == "" {
 		v.notChecked("%s: no block log is at hand, so that the raw records are those that were sealed was not looked at.", m.name)
-		return nil, func() {}
-	case remote(m.blocklog):
-		return audit.NewHTTPRecords(m.blocklog, m.client), func() {}
+		return nil
 	}
-	f := audit.NewFolderRecords(m.blocklog)
-	return f, func() { _ = f.Close() } // nothing was written
+	good := v.desk.compared[m.name]
+	if good == nil {
+		good = map[uint64]bool{}
+		v.desk.compared[m.name] = good
+	}
+	r := &rawRecords{good: good}
+	if remote(m.blocklog) {
+		r.from = audit.NewHTTPRecords(m.blocklog, m.client)
+	} else {
+		f := audit.NewFolderRecords(m.blocklog)
+		r.from, r.done = f, f.Close
+	}
+	return r
 }
 
 // takeOver turns what package audit found into findings. Gaps are left to the
 // cross-check, which knows their reasons.
-func (v *verification) takeOver(name string, found []audit.Finding) []audit.Finding {
+func (v *verification) takeOver(name string, found []audit.Finding) {
 	for _, a := range found {
 		f := Finding{Severity: Alarm, Log: name, Leaf: at(a.Leaf), First: a.First, Last: a.Last, What: a.Detail}
 		switch a.Kind {
@@ -89,7 +98,6 @@ func (v *verification) takeOver(name string, found []audit.Finding) []audit.Find
 		}
 		v.found.add(f)
 	}
-	return nil // they are in the report's own findings
 }
 
 // crossCheck holds one audit log against the register, leaf by leaf.
