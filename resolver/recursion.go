@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,7 +32,7 @@ var extendedErrors = []uint16{
 	dns.ExtendedErrorCodeNetworkError,
 }
 
-func newIterator(c Recursion, clock func() time.Time, reg prometheus.Registerer) (*iterate.Resolver, error) {
+func newIterator(c Recursion, s Surroundings, reg prometheus.Registerer) (*iterate.Resolver, error) {
 	roots, err := rootHints(c.RootHints)
 	if err != nil {
 		return nil, fmt.Errorf("recursion.root_hints: %w", err)
@@ -42,18 +41,23 @@ func newIterator(c Recursion, clock func() time.Time, reg prometheus.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("recursion.trust_anchors: %w", err)
 	}
-	upstream, err := transport.NewUpstream(transport.UpstreamConfig{Registerer: reg})
-	if err != nil {
-		return nil, err
+	exchange := s.Exchange
+	if exchange == nil {
+		if exchange, err = transport.NewUpstream(transport.UpstreamConfig{Registerer: reg}); err != nil {
+			return nil, err
+		}
 	}
 	return iterate.New(iterate.Config{
-		Exchange:    upstream,
-		Clock:       clock,
+		Exchange:    exchange,
+		Clock:       s.Clock,
+		Random:      s.Random,
 		Roots:       roots,
 		Anchors:     anchors,
 		Port:        c.Port,
 		CacheBytes:  c.CacheBytes,
 		Allow:       c.MayQuery,
 		DisableIPv6: c.IPv6 != nil && !*c.IPv6,
+
+		NoMinimisation: c.Minimise != nil && !*c.Minimise,
 	})
 }

@@ -35,6 +35,10 @@ type Surroundings struct {
 	Version string
 	Clock   func() time.Time
 	Ready   func() // called once, when the sockets are open and stored lists are in force
+	// Exchange asks authoritative servers; default: over the network.
+	Exchange iterate.Exchange
+	// Random is iterate.Config.Random.
+	Random func(n int) int
 }
 
 // Resolver is a resolver with everything open. Its methods are safe for
@@ -82,7 +86,7 @@ func New(c Config, s Surroundings) (_ *Resolver, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.build(); err != nil {
+	if err := r.build(s); err != nil {
 		return nil, err
 	}
 	r.metrics = newMetrics(r.registry, r)
@@ -94,7 +98,7 @@ func New(c Config, s Surroundings) (_ *Resolver, err error) {
 }
 
 // build makes the parts that hold no socket.
-func (r *Resolver) build() (err error) {
+func (r *Resolver) build(s Surroundings) (err error) {
 	c := &r.config
 	lists := make([]policy.List, len(c.Lists))
 	for i := range c.Lists {
@@ -107,7 +111,7 @@ func (r *Resolver) build() (err error) {
 		return fmt.Errorf("policy.info_url: %w", err)
 	}
 	r.answers = cache.NewAnswers(c.CacheBytes)
-	if r.iterator, err = newIterator(c.Recursion, r.clock, r.registry); err != nil {
+	if r.iterator, err = newIterator(c.Recursion, s, r.registry); err != nil {
 		return err
 	}
 	if r.listMetrics, err = blocklist.NewMetrics(r.registry); err != nil {
@@ -214,6 +218,9 @@ func (r *Resolver) startRecord() any {
 	}
 	return record
 }
+
+// Close closes a resolver that is not run.
+func (r *Resolver) Close() { r.close() }
 
 // close closes what is open, the block log last. It may be called twice.
 func (r *Resolver) close() {

@@ -3,7 +3,6 @@ package iterate
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -35,7 +34,7 @@ type candidate struct {
 const (
 	maxTries    = 3    // queries to one address for one question
 	maxSent     = 16   // queries to all of them
-	explore     = 0.05 // share of questions that go to any server rather than the fastest
+	explore     = 20   // one in so many questions goes to any server rather than the fastest
 	maxServerNS = 20   // NS records of a zone that are used
 	maxGlue     = 40   // addresses of a zone that are used
 	ednsSize    = 1232 // fits every path without fragments (RFC 9715)
@@ -57,7 +56,10 @@ func (t *task) cursor(z *zone) *cursor {
 			c.names = append(c.names, ns)
 		}
 	}
-	rand.Shuffle(len(c.names), func(i, j int) { c.names[i], c.names[j] = c.names[j], c.names[i] })
+	for i := len(c.names) - 1; i > 0; i-- {
+		j := t.r.config.Random(i + 1)
+		c.names[i], c.names[j] = c.names[j], c.names[i]
+	}
 	return c
 }
 
@@ -136,13 +138,13 @@ func (c *cursor) best(tries int, downToo bool) *candidate {
 			continue
 		}
 		fit = append(fit, s)
-		rtt += time.Duration(rand.Int64N(int64(10 * time.Millisecond))) // equals take turns
+		rtt += time.Duration(c.t.r.config.Random(10)) * time.Millisecond // equals take turns
 		if best == nil || rtt < bestRTT {
 			best, bestRTT = s, rtt
 		}
 	}
-	if len(fit) > 1 && !downToo && rand.Float64() < explore {
-		return fit[rand.IntN(len(fit))]
+	if random := c.t.r.config.Random; len(fit) > 1 && !downToo && random(explore) == explore-1 {
+		return fit[random(len(fit))]
 	}
 	return best
 }

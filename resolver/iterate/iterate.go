@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -92,6 +93,9 @@ type Config struct {
 	// RFC 9156).
 	NoMinimisation bool
 	Limits         Limits // of one request; the zero value means DefaultLimits
+	// Random gives a number below n, to choose among servers with; no secret
+	// depends on it. Default: math/rand/v2.
+	Random func(n int) int
 }
 
 // Resolver resolves from the root. Safe for concurrent use. It starts goroutines
@@ -121,6 +125,9 @@ func New(c Config) (*Resolver, error) {
 	}
 	if c.Limits == (Limits{}) {
 		c.Limits = DefaultLimits()
+	}
+	if c.Random == nil {
+		c.Random = rand.IntN
 	}
 	r := &Resolver{
 		config:  c,

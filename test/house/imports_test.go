@@ -38,6 +38,7 @@ var allowed = []struct {
 	{"cordon/resolver/iterate/...", []string{"cordon/resolver/dnssec", "cordon/resolver/cache"}},
 	{"cordon/resolver/dnssec", nil},
 	{"cordon/resolver/local", []string{"cordon/resolver/wire"}},
+	{"cordon/resolver/rpl", nil},
 
 	{"cordon/blocklist", []string{"cordon/signing"}},
 	{"cordon/rpz", []string{"cordon/blocklist"}},
