@@ -109,6 +109,7 @@ func (d *Desk) openLog(c *LogConfig) (*mirror, error) {
 		if m.client, err = httpsClient(c.CA, c.Cert, c.Key); err != nil {
 			return nil, err
 		}
+		m.client.Timeout = fetchTimeout
 	}
 	if remote(c.Source) {
 		m.source = tlog.HTTPSource(c.Source, m.client)
@@ -150,7 +151,7 @@ func remote(source string) bool { return strings.Contains(source, "://") }
 // fetchTimeout bounds one file of a log: a bundle can have 16 MiB.
 const fetchTimeout = 2 * time.Minute
 
-// httpsClient presents the official's certificate, and trusts the authorities
+// httpsClient makes a client without a time-out of its own. It presents the official's certificate, and trusts the authorities
 // in ca (the system's where it is empty). It follows no redirect, so that the
 // certificate is shown to nobody else.
 func httpsClient(ca, cert, key string) (*http.Client, error) {
@@ -173,7 +174,6 @@ func httpsClient(ca, cert, key string) (*http.Client, error) {
 		t.Certificates = []tls.Certificate{pair}
 	}
 	client := signing.NewHTTPClient(t)
-	client.Timeout = fetchTimeout
 	client.CheckRedirect = func(next *http.Request, _ []*http.Request) error {
 		return fmt.Errorf("redirected to %s; name the log's own address as source", next.URL.Redacted())
 	}

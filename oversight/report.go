@@ -10,6 +10,7 @@ type Report struct {
 	Findings    []Finding          `json:"findings"`    // at most 1000, the gravest first
 	Unreported  uint64             `json:"unreported"`  // findings past that
 	NotChecked  []string           `json:"not_checked"` // sentences
+	Missing     []string           `json:"missing"`     // logs of which there is no copy at all
 }
 
 // LogReport is what is known of one log.

@@ -74,6 +74,9 @@ func (r *Report) conclusion() string {
 	case warnings > 0:
 		return fmt.Sprintf("RESULT: %s to be explained, see below. No record, list or log contradicts what was signed for.", count(warnings, "warning"))
 	}
+	if len(r.Missing) > 0 {
+		return fmt.Sprintf("RESULT: INCOMPLETE. There is no copy of %s. Nothing of the rest contradicts what was signed for.", strings.Join(r.Missing, ", "))
+	}
 	s := "RESULT: in order. Nothing that was looked at contradicts what was signed for."
 	if len(r.NotChecked) > 0 {
 		s += " What was not looked at is listed at the end."

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -41,7 +42,9 @@ type Put struct {
 	At   time.Time `json:"at"`
 }
 
-// Lists gives every change of the list, the oldest first, from the copies.
+// Lists gives every change of the list, the oldest first, from the copies. Where
+// logs were never mirrored, the error (ErrNotMirrored) names them, and the rest
+// is there; so it is with Decisions and Events.
 func (d *Desk) Lists(ctx context.Context) ([]ListChange, error) {
 	unlock, err := d.shared(ctx)
 	if err != nil {
@@ -60,12 +63,15 @@ func (d *Desk) Lists(ctx context.Context) ([]ListChange, error) {
 		}
 		return changes[k]
 	}
+	var missing []error
 	if m := d.register(); m != nil {
 		r, err := m.replay(ctx)
-		if err != nil {
+		if errors.Is(err, ErrNotMirrored) {
+			missing, r = append(missing, err), &authority.Register{}
+		} else if err != nil {
 			return nil, err
 		}
-		for _, p := range r.Publications {
+		for _, p := range r.Publications { // none where there is no copy
 			c := change(r.Founded.Authority, p.Serial)
 			c.Published, c.Entries = p.At, p.Entries
 			for _, id := range p.Added {
@@ -76,8 +82,8 @@ func (d *Desk) Lists(ctx context.Context) ([]ListChange, error) {
 			}
 		}
 	}
-	for _, m := range d.audits() {
-		err := m.events(ctx, func(_ uint64, e *audit.Event) error {
+	err = d.each(&missing, func(m *mirror) error {
+		return m.events(ctx, func(_ uint64, e *audit.Event) error {
 			if e.Type != "list.applied" {
 				return nil
 			}
@@ -92,9 +98,9 @@ func (d *Desk) Lists(ctx context.Context) ([]ListChange, error) {
 			}
 			return nil
 		})
-		if err != nil {
-			return nil, err
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	all := make([]ListChange, 0, len(changes))
 	for _, c := range changes {
@@ -103,7 +109,20 @@ func (d *Desk) Lists(ctx context.Context) ([]ListChange, error) {
 	slices.SortFunc(all, func(a, b ListChange) int {
 		return cmp.Or(cmp.Compare(a.Authority, b.Authority), cmp.Compare(a.Serial, b.Serial))
 	})
-	return all, nil
+	return all, errors.Join(missing...)
+}
+
+// each calls do for each audit log, and gathers those that were never mirrored.
+func (d *Desk) each(missing *[]error, do func(*mirror) error) error {
+	for _, m := range d.audits() {
+		err := do(m)
+		if errors.Is(err, ErrNotMirrored) {
+			*missing = append(*missing, err)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func changeOf(r *authority.Register, id string) Change {
@@ -128,7 +147,7 @@ func (m *mirror) replay(ctx context.Context) (*authority.Register, error) {
 	r, err := authority.Replay(m.local().Leaves(ctx, cp, 0))
 	if r.Founded == nil {
 		if err == nil {
-			err = fmt.Errorf("it is empty")
+			err = errors.New("it is empty")
 		}
 		return nil, fmt.Errorf("log %s: %w", m.name, err)
 	}
@@ -136,12 +155,12 @@ func (m *mirror) replay(ctx context.Context) (*authority.Register, error) {
 }
 
 // leaves calls do for each leaf that is of the auditor's form.
-func (m *mirror) leaves(ctx context.Context, from uint64, do func(index uint64, l audit.Leaf) error) error {
+func (m *mirror) leaves(ctx context.Context, do func(index uint64, l audit.Leaf) error) error {
 	cp, err := m.copied(ctx)
 	if err != nil {
 		return err
 	}
-	for raw, err := range m.local().Leaves(ctx, cp, from) {
+	for raw, err := range m.local().Leaves(ctx, cp, 0) {
 		if err != nil {
 			return fmt.Errorf("log %s: %w", m.name, err)
 		}
@@ -157,7 +176,7 @@ func (m *mirror) leaves(ctx context.Context, from uint64, do func(index uint64, 
 }
 
 func (m *mirror) events(ctx context.Context, do func(index uint64, e *audit.Event) error) error {
-	return m.leaves(ctx, 0, func(index uint64, l audit.Leaf) error {
+	return m.leaves(ctx, func(index uint64, l audit.Leaf) error {
 		if l.Event == nil {
 			return nil
 		}
@@ -208,8 +227,9 @@ func (d *Desk) Decisions(ctx context.Context, f Filter) ([]Decisions, error) {
 		return sums[k]
 	}
 	wanted := f.Day.UTC().Format(time.DateOnly)
-	for _, m := range d.audits() {
-		err := m.leaves(ctx, 0, func(_ uint64, l audit.Leaf) error {
+	var missing []error
+	err = d.each(&missing, func(m *mirror) error {
+		return m.leaves(ctx, func(_ uint64, l audit.Leaf) error {
 			if l.Decisions == nil {
 				return nil
 			}
@@ -229,9 +249,9 @@ func (d *Desk) Decisions(ctx context.Context, f Filter) ([]Decisions, error) {
 			}
 			return nil
 		})
-		if err != nil {
-			return nil, err
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	all := make([]Decisions, 0, len(sums))
 	for k, s := range sums {
@@ -245,7 +265,7 @@ func (d *Desk) Decisions(ctx context.Context, f Filter) ([]Decisions, error) {
 	slices.SortFunc(all, func(a, b Decisions) int {
 		return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Log, b.Log), cmp.Compare(a.Entry, b.Entry), cmp.Compare(a.List, b.List))
 	})
-	return all, nil
+	return all, errors.Join(missing...)
 }
 
 // Happening is an event of a resolver or of its auditor.
@@ -267,19 +287,20 @@ func (d *Desk) Events(ctx context.Context) ([]Happening, error) {
 	}
 	defer unlock()
 	all := []Happening{}
-	for _, m := range d.audits() {
-		err := m.leaves(ctx, 0, func(index uint64, l audit.Leaf) error {
+	var missing []error
+	err = d.each(&missing, func(m *mirror) error {
+		return m.leaves(ctx, func(index uint64, l audit.Leaf) error {
 			if h, ok := happening(m.name, index, l); ok {
 				all = append(all, h)
 			}
 			return nil
 		})
-		if err != nil {
-			return nil, err
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(all, func(a, b Happening) int { return a.At.Compare(b.At) })
-	return all, nil
+	return all, errors.Join(missing...)
 }
 
 // happening is a leaf as an event; false for decisions.

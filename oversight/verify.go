@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -29,8 +30,9 @@ import (
 //     applied was published, and that each block was by an entry of it.
 //
 // It trusts no server: only raw records are asked for, and held against their
-// digests. What is wrong is in the report. The error says why it could not be
-// made (ErrNotMirrored where there is nothing to look at).
+// digests. What is wrong is in the report; a log that was never mirrored is named
+// there as missing. The error says why no report could be made (ErrNotMirrored
+// where there is no copy of anything).
 func (d *Desk) Verify(ctx context.Context) (*Report, error) {
 	unlock, err := d.shared(ctx)
 	if err != nil {
@@ -38,7 +40,7 @@ func (d *Desk) Verify(ctx context.Context) (*Report, error) {
 	}
 	defer unlock()
 	v := &verification{desk: d, broken: map[string]bool{}, report: &Report{
-		At: d.around.Clock().UTC().Truncate(time.Second), Logs: []*LogReport{}, Findings: []Finding{}, NotChecked: []string{},
+		At: d.around.Clock().UTC().Truncate(time.Second), Logs: []*LogReport{}, Findings: []Finding{}, NotChecked: []string{}, Missing: []string{},
 	}}
 	var register *registerView
 	if m := d.register(); m != nil {
@@ -58,6 +60,9 @@ func (d *Desk) Verify(ctx context.Context) (*Report, error) {
 	}
 	if len(d.audits()) == 0 {
 		v.notChecked("No audit log is followed: what resolvers do with the lists was not looked at.")
+	}
+	if len(v.report.Missing) == len(d.logs) {
+		return nil, fmt.Errorf("log %s: %w", strings.Join(v.report.Missing, ", "), ErrNotMirrored)
 	}
 	v.found.flush()
 	v.report.Findings = append(v.report.Findings, v.found.all...)
@@ -80,7 +85,18 @@ func (v *verification) notChecked(format string, args ...any) {
 	v.report.NotChecked = append(v.report.NotChecked, fmt.Sprintf(format, args...))
 }
 
-// log checks what every log has to hold, and begins its report.
+// missing notes that there is no copy of a log.
+func (v *verification) missing(m *mirror, err error) error {
+	if !errors.Is(err, ErrNotMirrored) {
+		return err
+	}
+	v.report.Missing = append(v.report.Missing, m.name)
+	v.notChecked("%s: this log was never mirrored, so nothing of it was looked at.", m.name)
+	return nil
+}
+
+// log checks what every log has to hold, and begins its report. ErrNotMirrored
+// where there is no copy.
 func (v *verification) log(ctx context.Context, m *mirror) (tlog.Checkpoint, *LogReport, *timeline, error) {
 	fail := func(err error) (tlog.Checkpoint, *LogReport, *timeline, error) {
 		return tlog.Checkpoint{}, nil, nil, err

@@ -25,7 +25,7 @@ const settleTime = 5 * time.Minute
 func (v *verification) audit(ctx context.Context, m *mirror, r *registerView) error {
 	cp, report, times, err := v.log(ctx, m)
 	if err != nil {
-		return err
+		return v.missing(m, err)
 	}
 	raw := v.records(m)
 	defer func() { _ = raw.close() }() // nothing was written

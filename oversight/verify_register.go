@@ -52,7 +52,7 @@ func (v *registerView) holds(l *registered, entry string) (holds, known bool) {
 func (v *verification) register(ctx context.Context, m *mirror) (*registerView, error) {
 	cp, report, _, err := v.log(ctx, m)
 	if err != nil {
-		return nil, err
+		return nil, v.missing(m, err)
 	}
 	r, err := authority.Replay(m.local().Leaves(ctx, cp, 0))
 	view := &registerView{name: m.name, good: r, mirrored: report.Mirrored, lists: map[uint64]*registered{}}

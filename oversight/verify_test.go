@@ -83,6 +83,36 @@ func TestWithoutACopyNothingCanBeVerified(t *testing.T) {
 	if _, err := w.desk().Verify(t.Context()); !errors.Is(err, ErrNotMirrored) {
 		t.Fatalf("got %v", err)
 	}
+	for _, read := range []func() (any, error){
+		func() (any, error) { return w.desk().Lists(t.Context()) },
+		func() (any, error) { return w.desk().Decisions(t.Context(), Filter{}) },
+		func() (any, error) { return w.desk().Events(t.Context()) },
+	} {
+		if v, err := read(); !errors.Is(err, ErrNotMirrored) {
+			t.Errorf("read %v, %v", v, err)
+		}
+	}
+}
+
+func TestALogThatWasNeverMirroredLeavesTheOthersToBeVerified(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if _, err := w.desk().Mirror(t.Context(), "isp"); err != nil {
+		t.Fatal(err)
+	}
+	r := w.verify()
+	if !r.OK() || !slices.Equal(r.Missing, []string{"register"}) || len(r.Logs) != 1 || r.Logs[0].Audit.Compared != 6 {
+		t.Errorf("missing %v, findings %v", r.Missing, r.Findings)
+	}
+	var text bytes.Buffer
+	w.must(r.WriteText(&text))
+	if !strings.Contains(text.String(), "RESULT: INCOMPLETE. There is no copy of register.") {
+		t.Errorf("report:\n%s", text.String())
+	}
+	lists, err := w.desk().Lists(t.Context())
+	if !errors.Is(err, ErrNotMirrored) || len(lists) != 2 || len(lists[1].Applied) != 1 {
+		t.Errorf("lists: %v, %v", lists, err)
+	}
 }
 
 // tamper changes one leaf of an audit log as JSON.

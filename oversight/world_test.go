@@ -131,6 +131,12 @@ func (w *world) desk(change ...func(*Config)) *Desk {
 	w.must(c.Validate())
 	d, err := Open(c, Surroundings{Clock: func() time.Time { return w.now }, Passphrase: func() ([]byte, error) { return testPassphrase, nil }})
 	w.must(err)
+	for _, m := range d.logs {
+		m.disk = lazyDisk{}
+	}
+	if d.publication != nil {
+		d.publication.disk = lazyDisk{}
+	}
 	return d
 }
 

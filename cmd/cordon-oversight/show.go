@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,8 +37,12 @@ place for them. The report begins with what it comes to, and ends with what was 
 			} else {
 				err = r.WriteText(c.OutOrStdout())
 			}
-			if err == nil && !r.OK() {
+			switch {
+			case err != nil:
+			case !r.OK():
 				err = errFound
+			case len(r.Missing) > 0:
+				err = fmt.Errorf("log %s: %w", strings.Join(r.Missing, ", "), oversight.ErrNotMirrored)
 			}
 			return err
 		})
@@ -78,14 +84,16 @@ func show[T any](o *office, use, short string, read func(context.Context, *overs
 		if err != nil {
 			return err
 		}
-		v, err := read(c.Context(), d)
-		if err != nil {
-			return err
+		v, missing := read(c.Context(), d)
+		if missing != nil && !errors.Is(missing, oversight.ErrNotMirrored) {
+			return missing
 		}
 		if o.json {
-			return printJSON(c.OutOrStdout(), v)
+			err = printJSON(c.OutOrStdout(), v)
+		} else {
+			err = write(c.OutOrStdout(), v)
 		}
-		return write(c.OutOrStdout(), v)
+		return errors.Join(err, missing)
 	}
 	return c
 }
