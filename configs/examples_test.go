@@ -9,6 +9,7 @@ import (
 	"cordon/audit"
 	"cordon/authority"
 	"cordon/configs"
+	"cordon/oversight"
 	"cordon/resolver"
 	"cordon/stoppage"
 )
@@ -17,6 +18,7 @@ import (
 var programs = map[string]func(path string) error{
 	"cordon-auditor.yaml":   auditor,
 	"cordon-authority.yaml": settings,
+	"cordon-oversight.yaml": official,
 	"cordon-resolver.yaml":  func(path string) error { _, err := resolver.LoadConfig(path); return err },
 	"cordon-stoppage.yaml":  func(path string) error { _, _, err := stoppage.LoadConfig(path); return err },
 	"stoppage-pages.yaml":   func(path string) error { _, err := stoppage.LoadTexts(path); return err },
@@ -32,6 +34,14 @@ func procedure(path string) error {
 	}
 	_, err = authority.ParseProcedure(path, data)
 	return err
+}
+
+func official(path string) error {
+	c := oversight.DefaultConfig()
+	if err := configs.Load(path, &c); err != nil {
+		return err
+	}
+	return c.Validate()
 }
 
 func auditor(path string) error {
