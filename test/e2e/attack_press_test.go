@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,13 +29,13 @@ import (
 // honest ones (edition), and those that the programs refuse to make (forger).
 type press struct {
 	t          *testing.T
-	repository *signing.Repository
-	publish    string // what the repository has published, all of it
-	editions   string // a folder for each edition, as it would be served
-	laid       int    // number of folders laid out
+	editions   string   // a folder for each edition, as it would be served
+	laid       int      // number of such folders
+	roots      [][]byte // metadata, from version 1 on
+	version    int64    // of targets, snapshot and timestamp in the last edition
+	serial     uint64   // of the list in it
 	recipients []string
 	header     blocklist.Header
-	serial     uint64 // of the last edition
 
 	// Keys by the newest root; any two sign for root and for targets.
 	root, targets       []crypto.Signer
@@ -43,9 +44,11 @@ type press struct {
 
 // edition is a publication in a folder of its own.
 type edition struct {
-	dir string
-	signing.Publication
+	dir    string
 	serial uint64
+	// Versions, by which the files are named.
+	rootV, targetsV, snapshotV, timestampV int64
+	targetFile                             string
 }
 
 // The names that each edition lists, and the one that an edition alone lists.
@@ -56,7 +59,8 @@ const (
 
 func onlyIn(serial uint64) string { return fmt.Sprintf("liste-%d.example", serial) }
 
-// newPress takes over what "cordon-authority init" has published, and its keys.
+// newPress takes over the root that "cordon-authority init" has published, and
+// all keys.
 func newPress(a *authority) *press {
 	t := a.t
 	t.Helper()
@@ -68,8 +72,9 @@ func newPress(a *authority) *press {
 		}
 		return k
 	}
-	p := &press{
-		t: t, publish: a.path(a.name + "/press"), editions: a.path(a.name + "/editions"), recipients: []string{a.recipient},
+	return &press{
+		t: t, editions: a.path(a.name + "/editions"), recipients: []string{a.recipient},
+		roots:    [][]byte{[]byte(a.read(a.name + "/publish/metadata/1.root.json"))},
 		root:     []crypto.Signer{key("root-1"), key("root-2"), key("root-3")},
 		targets:  []crypto.Signer{key("targets-1"), key("targets-2"), key("targets-3")},
 		snapshot: key("snapshot"), timestamp: key("timestamp"),
@@ -81,11 +86,6 @@ func newPress(a *authority) *press {
 			},
 		},
 	}
-	p.check(os.CopyFS(p.publish, os.DirFS(a.publish)))
-	var err error
-	p.repository, err = signing.OpenRepository(signing.RepositoryConfig{Publish: p.publish, Staged: a.path(a.name + "/staged"), Clock: time.Now})
-	p.check(err)
-	return p
 }
 
 func (p *press) check(err error) {
@@ -97,10 +97,9 @@ func (p *press) check(err error) {
 
 // list is the honest list of a serial.
 func (p *press) list(serial uint64) *blocklist.List {
-	now := time.Now().UTC().Truncate(time.Second)
+	now := utc(time.Now())
 	l := &blocklist.List{Header: p.header}
-	// A copy, since forgers change it.
-	l.Categories = maps.Clone(p.header.Categories)
+	l.Categories = maps.Clone(p.header.Categories) // forgers change it
 	l.Serial, l.Issued, l.ValidUntil = serial, now, now.AddDate(0, 1, 0)
 	for i, e := range []struct {
 		name, category string
@@ -119,72 +118,54 @@ func (p *press) list(serial uint64) *blocklist.List {
 	return l
 }
 
-// edition makes the next honest publication: a new list, signed by two of three.
+// edition makes the next honest publication, with a new list.
 func (p *press) edition() edition {
 	p.t.Helper()
 	p.serial++
 	var text bytes.Buffer
 	p.check(blocklist.Encode(&text, p.list(p.serial)))
-	_, err := p.repository.StageTarget(p.seal(text.Bytes()), time.Now().Add(24*time.Hour))
-	p.check(err)
-	return p.put()
+	return p.publish(p.seal(text.Bytes()))
 }
 
-// put has what is staged signed and published, and lays it out.
-func (p *press) put() edition {
-	p.t.Helper()
-	for _, key := range p.targets[:2] {
-		_, err := p.repository.Sign(signing.RoleTargets, key)
-		p.check(err)
-	}
-	published, err := p.repository.Publish(signing.Online{
-		Snapshot: p.snapshot, Timestamp: p.timestamp,
-		SnapshotExpires: time.Now().Add(24 * time.Hour), TimestampExpires: time.Now().Add(24 * time.Hour),
-	})
-	p.check(err)
-	return p.layOut(published)
-}
-
-// layOut copies what a publication consists of, without what came before, into
-// a new folder.
-func (p *press) layOut(published signing.Publication) edition {
+// publish lays out the next publication, signed by two of three.
+func (p *press) publish(target []byte) edition {
 	p.t.Helper()
 	p.laid++
-	e := edition{dir: filepath.Join(p.editions, strconv.Itoa(p.laid)), Publication: published, serial: p.serial}
+	p.version++
+	e := edition{
+		dir: filepath.Join(p.editions, strconv.Itoa(p.laid)), serial: p.serial, rootV: int64(len(p.roots)),
+		targetsV: p.version, snapshotV: p.version, timestampV: p.version,
+	}
 	for _, folder := range []string{"metadata", "targets"} {
 		p.check(os.MkdirAll(filepath.Join(e.dir, folder), 0o700))
 	}
-	files := []string{e.path("timestamp"), e.path("snapshot"), e.path("targets"), e.path("target")}
-	for n := range e.RootVersion {
-		files = append(files, filepath.Join(e.dir, "metadata", fmt.Sprintf("%d.root.json", n+1)))
+	for i, root := range p.roots {
+		p.check(os.WriteFile(filepath.Join(e.dir, "metadata", fmt.Sprintf("%d.root.json", i+1)), root, 0o600))
 	}
-	for _, to := range files {
-		from, err := filepath.Rel(e.dir, to)
-		p.check(err)
-		raw, err := os.ReadFile(filepath.Join(p.publish, from))
-		p.check(err)
-		p.check(os.WriteFile(to, raw, 0o600))
-	}
-	return e
+	f := &forger{press: p, edition: e}
+	f.sign(counterfeit{target: target})
+	return f.edition
 }
 
 // rotate publishes a new root after change has been at the keys (those of the root
-// excepted), and the present list signed anew under it.
+// excepted), and the next list under it.
 func (p *press) rotate(change func()) edition {
 	p.t.Helper()
 	change()
-	_, err := p.repository.StageRoot(signing.Roles{
-		Root: signing.RoleKeys{Keys: public(p.root...), Threshold: 2}, Targets: signing.RoleKeys{Keys: public(p.targets...), Threshold: 2},
-		Snapshot: signing.RoleKeys{Keys: public(p.snapshot), Threshold: 1}, Timestamp: signing.RoleKeys{Keys: public(p.timestamp), Threshold: 1},
-	}, time.Now().AddDate(1, 0, 0))
-	p.check(err)
-	for _, key := range p.root[:2] {
-		_, err := p.repository.Sign(signing.RoleRoot, key)
-		p.check(err)
+	root := metadata.Root(utc(time.Now().AddDate(1, 0, 0)))
+	root.Signed.Version, root.Signed.ConsistentSnapshot = int64(len(p.roots))+1, true
+	for role, keys := range map[string][]crypto.Signer{
+		metadata.ROOT: p.root, metadata.TARGETS: p.targets, metadata.SNAPSHOT: {p.snapshot}, metadata.TIMESTAMP: {p.timestamp},
+	} {
+		for _, k := range keys {
+			key, err := metadata.KeyFromPublicKey(k.Public())
+			p.check(err)
+			p.check(root.Signed.AddKey(key, role))
+		}
+		root.Signed.Roles[role].Threshold = min(2, len(keys))
 	}
-	_, err = p.repository.RestageTarget(time.Now().Add(24 * time.Hour))
-	p.check(err)
-	return p.put()
+	p.roots = append(p.roots, signed(p.t, root, p.root[:2]...))
+	return p.edition()
 }
 
 func newKey(t *testing.T) crypto.Signer {
@@ -194,13 +175,6 @@ func newKey(t *testing.T) crypto.Signer {
 		t.Fatal(err)
 	}
 	return k
-}
-
-func public(keys ...crypto.Signer) (all []crypto.PublicKey) {
-	for _, k := range keys {
-		all = append(all, k.Public())
-	}
-	return all
 }
 
 func (p *press) seal(text []byte) []byte {
@@ -213,11 +187,11 @@ func (p *press) seal(text []byte) []byte {
 // path is that of one of the files that make up an edition, by what it is.
 func (e edition) path(part string) string {
 	name := map[string]string{
-		"root":      fmt.Sprintf("metadata/%d.root.json", e.RootVersion),
+		"root":      fmt.Sprintf("metadata/%d.root.json", e.rootV),
 		"timestamp": "metadata/timestamp.json",
-		"snapshot":  fmt.Sprintf("metadata/%d.snapshot.json", e.SnapshotVersion),
-		"targets":   fmt.Sprintf("metadata/%d.targets.json", e.TargetsVersion),
-		"target":    e.TargetFile,
+		"snapshot":  fmt.Sprintf("metadata/%d.snapshot.json", e.snapshotV),
+		"targets":   fmt.Sprintf("metadata/%d.targets.json", e.targetsV),
+		"target":    e.targetFile,
 	}[part]
 	if name == "" {
 		panic("an edition has no " + part)
@@ -240,12 +214,18 @@ func (p *press) forge(e edition) *forger {
 	return &forger{press: p, edition: e}
 }
 
-// change rewrites one of the files.
-func (f *forger) change(part string, change func(raw []byte) []byte) {
+// bytes reads a file of an edition.
+func (f *forger) bytes(e edition, part string) []byte {
 	f.t.Helper()
-	raw, err := os.ReadFile(f.path(part))
+	raw, err := os.ReadFile(e.path(part))
 	f.check(err)
-	f.check(os.WriteFile(f.path(part), change(raw), 0o600))
+	return raw
+}
+
+// put writes one of the files.
+func (f *forger) put(part string, raw []byte) {
+	f.t.Helper()
+	f.check(os.WriteFile(f.path(part), raw, 0o600))
 }
 
 // text seals a list's text and signs it as the authority would.
@@ -263,44 +243,29 @@ type counterfeit struct {
 
 	by                                 []crypto.Signer // of the targets; default two of three
 	snapshotBy, timestampBy            crypto.Signer
-	targetsV, snapshotV, timestampV    int64 // versions
+	targetsV, snapshotV, timestampV    int64 // versions; default those of the edition
 	targetsEnd, snapshotEnd, freshTill time.Time
 }
 
 // sign writes all that is signed over the target anew.
 func (f *forger) sign(c counterfeit) {
 	f.t.Helper()
-	soon := time.Now().Add(time.Hour)
-	for _, d := range []struct {
-		set *int64
-		to  int64
-	}{{&c.targetsV, f.TargetsVersion}, {&c.snapshotV, f.SnapshotVersion}, {&c.timestampV, f.TimestampVersion}} {
-		if *d.set == 0 {
-			*d.set = d.to
-		}
-	}
-	for _, end := range []*time.Time{&c.targetsEnd, &c.snapshotEnd, &c.freshTill} {
-		if end.IsZero() {
-			*end = soon
-		}
-	}
+	or(&c.targetsV, f.edition.targetsV)
+	or(&c.snapshotV, f.edition.snapshotV)
+	or(&c.timestampV, f.edition.timestampV)
+	later := time.Now().Add(24 * time.Hour)
+	or(&c.targetsEnd, later)
+	or(&c.snapshotEnd, later)
+	or(&c.freshTill, later)
+	or(&c.snapshotBy, f.snapshot)
+	or(&c.timestampBy, f.timestamp)
 	if c.by == nil {
 		c.by = f.press.targets[:2]
 	}
-	if c.snapshotBy == nil {
-		c.snapshotBy = f.snapshot
-	}
-	if c.timestampBy == nil {
-		c.timestampBy = f.timestamp
-	}
 	if c.target == nil {
-		var err error
-		c.target, err = os.ReadFile(f.path("target"))
-		f.check(err)
+		c.target = f.bytes(f.edition, "target")
 	}
-	if c.length == 0 {
-		c.length = int64(len(c.target))
-	}
+	or(&c.length, int64(len(c.target)))
 
 	sum := sha256.Sum256(c.target)
 	if c.targets == nil {
@@ -311,18 +276,24 @@ func (f *forger) sign(c counterfeit) {
 	}
 	snapshot := metadata.Snapshot(utc(c.snapshotEnd))
 	snapshot.Signed.Version = c.snapshotV
-	snapshot.Signed.Meta = map[string]*metadata.MetaFiles{"targets.json": named(c.targetsV, c.targets)}
+	snapshot.Signed.Meta = map[string]*metadata.MetaFiles{"targets.json": bound(c.targetsV, c.targets)}
 	snapshotRaw := signed(f.t, snapshot, c.snapshotBy)
 	timestamp := metadata.Timestamp(utc(c.freshTill))
 	timestamp.Signed.Version = c.timestampV
-	timestamp.Signed.Meta = map[string]*metadata.MetaFiles{"snapshot.json": named(c.snapshotV, snapshotRaw)}
+	timestamp.Signed.Meta = map[string]*metadata.MetaFiles{"snapshot.json": bound(c.snapshotV, snapshotRaw)}
 
-	f.TargetsVersion, f.SnapshotVersion, f.TimestampVersion = c.targetsV, c.snapshotV, c.timestampV
-	f.TargetFile = fmt.Sprintf("targets/%x.list", sum)
-	for part, raw := range map[string][]byte{
-		"target": c.target, "targets": c.targets, "snapshot": snapshotRaw, "timestamp": signed(f.t, timestamp, c.timestampBy),
-	} {
-		f.check(os.WriteFile(f.path(part), raw, 0o600))
+	f.edition.targetsV, f.edition.snapshotV, f.edition.timestampV = c.targetsV, c.snapshotV, c.timestampV
+	f.targetFile = fmt.Sprintf("targets/%x.list", sum)
+	f.put("target", c.target)
+	f.put("targets", c.targets)
+	f.put("snapshot", snapshotRaw)
+	f.put("timestamp", signed(f.t, timestamp, c.timestampBy))
+}
+
+// or sets what is not set.
+func or[T any](value *T, otherwise T) {
+	if reflect.ValueOf(value).Elem().IsZero() {
+		*value = otherwise
 	}
 }
 
@@ -342,7 +313,13 @@ func signed[T metadata.Roles](t *testing.T, md *metadata.Metadata[T], by ...cryp
 	if err != nil {
 		t.Fatal(err)
 	}
-	return raw
+	return append(raw, '\n')
+}
+
+// bound binds metadata by version, length and hash.
+func bound(version int64, raw []byte) *metadata.MetaFiles {
+	sum := sha256.Sum256(raw)
+	return &metadata.MetaFiles{Version: version, Length: int64(len(raw)), Hashes: metadata.Hashes{"sha256": sum[:]}}
 }
 
 // compress is the outer form of a list's text, before it is sealed.
@@ -353,11 +330,6 @@ func compress(t *testing.T, text []byte) []byte {
 		t.Fatal(err)
 	}
 	return z.EncodeAll(text, nil)
-}
-
-func named(version int64, raw []byte) *metadata.MetaFiles {
-	sum := sha256.Sum256(raw)
-	return &metadata.MetaFiles{Version: version, Length: int64(len(raw)), Hashes: metadata.Hashes{"sha256": sum[:]}}
 }
 
 func utc(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

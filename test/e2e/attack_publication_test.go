@@ -37,16 +37,16 @@ func TestAttacksOnThePublication(t *testing.T) {
 			f.text(spell(f.t, l))
 		}, "rollback"},
 		{"older targets are signed in under a new snapshot", func(f *forger) {
-			f.sign(counterfeit{targets: f.bytes(old, "targets"), targetsV: old.TargetsVersion})
+			f.sign(counterfeit{targets: f.bytes(old, "targets"), targetsV: old.targetsV})
 		}, "rollback"},
 		{"an older snapshot is signed in under a new timestamp", func(f *forger) {
-			f.sign(counterfeit{snapshotV: old.SnapshotVersion})
+			f.sign(counterfeit{snapshotV: old.snapshotV})
 		}, "rollback"},
 		{"an older timestamp is put before the new files", func(f *forger) {
-			f.change("timestamp", func([]byte) []byte { return f.bytes(old, "timestamp") })
+			f.put("timestamp", f.bytes(old, "timestamp"))
 		}, "rollback"},
 		{"the snapshot is that of another moment", func(f *forger) {
-			f.change("snapshot", func([]byte) []byte { return f.bytes(old, "snapshot") })
+			f.put("snapshot", f.bytes(old, "snapshot"))
 		}, "incomplete"},
 
 		{"the timestamp has expired", func(f *forger) { f.sign(counterfeit{freshTill: time.Now().Add(-time.Second)}) }, "expired"},
@@ -71,13 +71,13 @@ func TestAttacksOnThePublication(t *testing.T) {
 		{"a stranger signs the timestamp", func(f *forger) { f.sign(counterfeit{timestampBy: newKey(f.t)}) }, "signature"},
 		{"the snapshot's key signs the timestamp", func(f *forger) { f.sign(counterfeit{timestampBy: f.snapshot}) }, "signature"},
 
-		{"a root is signed by one person", func(f *forger) { f.nextRoot(f.RootVersion+1, f.root[:1]...) }, "signature"},
-		{"a root is signed by people who are in no root", func(f *forger) { f.nextRoot(f.RootVersion+1, newKey(f.t), newKey(f.t)) }, "signature"},
-		{"a root leaves a version out", func(f *forger) { f.nextRoot(f.RootVersion+2, f.root[:2]...) }, "rollback"},
+		{"a root is signed by one person", func(f *forger) { f.nextRoot(f.rootV+1, f.root[:1]...) }, "signature"},
+		{"a root is signed by people who are in no root", func(f *forger) { f.nextRoot(f.rootV+1, newKey(f.t), newKey(f.t)) }, "signature"},
+		{"a root leaves a version out", func(f *forger) { f.nextRoot(f.rootV+2, f.root[:2]...) }, "rollback"},
 		{"an older root comes again as the next", func(f *forger) {
 			raw := f.bytes(f.edition, "root")
-			f.RootVersion++
-			f.check(os.WriteFile(f.path("root"), raw, 0o600))
+			f.rootV++
+			f.put("root", raw)
 		}, "rollback"},
 
 		{"there is no timestamp", func(f *forger) { f.check(os.Remove(f.path("timestamp"))) }, "incomplete"},
@@ -117,7 +117,7 @@ func TestAttacksOnThePublication(t *testing.T) {
 			if lost != "" {
 				s.check(os.RemoveAll(s.world.path(lost)))
 			}
-			s.events = len(s.refusedEvents())
+			s.news()
 			s.starts()
 			s.refuses(nil, "signature")
 		}
@@ -132,7 +132,7 @@ func TestAttacksOnThePublication(t *testing.T) {
 		before := s.r.metrics()
 		s.show(f.dir)
 		s.refuses(before, "signature")
-		s.events = len(s.refusedEvents())
+		s.news()
 		before = s.r.metrics()
 		s.show(s.edition().dir)
 		s.refuses(before, "rollback")
@@ -141,14 +141,6 @@ func TestAttacksOnThePublication(t *testing.T) {
 		s.recovers()
 	})
 	s.sealsEverything()
-}
-
-// bytes reads a file of an edition.
-func (f *forger) bytes(e edition, part string) []byte {
-	f.t.Helper()
-	raw, err := os.ReadFile(e.path(part))
-	f.check(err)
-	return raw
 }
 
 // replace puts another edition in the place of this one.
@@ -171,6 +163,6 @@ func (f *forger) nextRoot(version int64, by ...crypto.Signer) {
 			f.check(root.Signed.AddKey(key, role))
 		}
 	}
-	f.RootVersion++
-	f.check(os.WriteFile(f.path("root"), signed(f.t, root, by...), 0o600))
+	f.rootV++
+	f.put("root", signed(f.t, root, by...))
 }

@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"cordon/blocklog"
 )
 
 // siege is a world in which somebody else decides what the resolver is shown:
@@ -19,9 +22,9 @@ type siege struct {
 	r     *resolver
 	whole *testing.T // the test that the world lives for
 
-	shown  string // the link
-	serial uint64 // in force
-	events int    // list.refused events that are accounted for
+	shown  string           // the link
+	serial uint64           // in force
+	log    *blocklog.Reader // of the block log
 }
 
 // newSiege starts a resolver and an auditor, with a first list in force.
@@ -35,6 +38,10 @@ func newSiege(t *testing.T) *siege {
 	s.r = w.startResolver()
 	w.startAuditor()
 	s.takes()
+	var err error
+	s.log, err = blocklog.OpenReader(w.path("resolver/blocklog"), 1)
+	s.check(err)
+	t.Cleanup(func() { s.log.Close() })
 	return s
 }
 
@@ -105,14 +112,22 @@ func (s *siege) takes() {
 // refusal is the data of a list.refused event.
 type refusal struct{ List, Reason, Detail string }
 
-func (s *siege) refusedEvents() (all []refusal) {
+// news gives the refusals that have come into the block log since the last look.
+func (s *siege) news() (all []refusal) {
 	s.t().Helper()
-	for _, data := range s.written().of("list.refused") {
+	for {
+		record, _, err := s.log.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		s.check(err)
+		if record.Event == nil || record.Event.Kind != "list.refused" {
+			continue
+		}
 		var r refusal
-		s.check(json.Unmarshal([]byte(data), &r))
+		s.check(json.Unmarshal(record.Event.Data, &r))
 		all = append(all, r)
 	}
-	return all
 }
 
 // refuses waits until what is shown has been refused, for one of these reasons,
@@ -121,7 +136,7 @@ func (s *siege) refuses(before metrics, reasons ...string) {
 	s.t().Helper()
 	var news []refusal
 	eventually(s.t(), "the refusal is in the block log", func() error {
-		if news = s.refusedEvents()[s.events:]; len(news) == 0 {
+		if news = s.news(); len(news) == 0 {
 			return errors.New("it is not there")
 		}
 		return nil
@@ -131,6 +146,7 @@ func (s *siege) refuses(before metrics, reasons ...string) {
 	if r := news[0]; !slices.Contains(reasons, r.Reason) || r.List != "national" {
 		s.t().Errorf("list %s was refused for %q (%s), where %v was expected", r.List, r.Reason, r.Detail, reasons)
 	}
+	s.t().Logf("refused: %s", news[0].Detail)
 	const refused = `cordon_list_updates_total{list="national",result="refused"}`
 	if err := atLeast(s.r.metrics(), refused, before[refused]+1); err != nil {
 		s.t().Errorf("no alarm in metrics: %v", err)
@@ -145,7 +161,7 @@ func (s *siege) recovers() {
 	s.t().Helper()
 	s.show(s.edition().dir)
 	s.takes()
-	s.events = len(s.refusedEvents())
+	s.news() // others may have followed the first
 }
 
 // attack shows a folder that has to be refused, and then the next honest edition.
