@@ -79,21 +79,32 @@ func (m *mirror) sightings() iter.Seq2[seen, error] {
 			return
 		}
 		defer f.Close()
-		lines := bufio.NewReaderSize(f, maxSighting)
+		for s, err := range m.readSightings(f) {
+			if err != nil {
+				err = fmt.Errorf("%s:%d: %w", m.seenPath(), s.line, err)
+			}
+			if !yield(s, err) {
+				return
+			}
+		}
+	}
+}
+
+// readSightings is sightings for a file at hand. What follows the last line feed
+// was never acknowledged and is passed over.
+func (m *mirror) readSightings(r io.Reader) iter.Seq2[seen, error] {
+	return func(yield func(seen, error) bool) {
+		lines := bufio.NewReaderSize(r, maxSighting)
 		for n := 1; ; n++ {
 			line, err := lines.ReadSlice('\n')
 			if errors.Is(err, io.EOF) {
-				return // what follows the last line feed was never acknowledged
+				return
 			}
 			s := seen{line: n}
 			if err == nil {
 				s.Checkpoint, s.at, err = m.parseSighting(line)
 			}
-			if err != nil {
-				yield(s, fmt.Errorf("%s:%d: %w", m.seenPath(), n, err))
-				return
-			}
-			if !yield(s, nil) {
+			if !yield(s, err) || err != nil {
 				return
 			}
 		}

@@ -56,7 +56,6 @@ type world struct {
 	t   testing.TB
 	dir string
 	now time.Time
-	d   *Desk
 }
 
 var testPassphrase = []byte("correct horse")
