@@ -14,8 +14,7 @@ import (
 
 // Update is what a guard looks at.
 type Update struct {
-	Next    *List // the list that wants to come into force; Parse has accepted it
-	Running *List // the list that is in force; nil before the first
+	Next *List // the list that wants to come into force; Parse has accepted it
 }
 
 // Finding is one entry that a guard objects to.
@@ -48,32 +47,65 @@ func (e *GuardError) Error() string {
 	return text
 }
 
-// GuardConfig is what the guards of one resolver have to know.
+// GuardConfig is what the guards of one list have to know. The zero value guards
+// the structure alone.
 type GuardConfig struct {
 	// OwnNames are names that no entry may cover: those by which the resolver
 	// itself is reached, and any other that its operator answers for. In the form
 	// of CheckName.
 	OwnNames []string
+
+	// Protected names are set aside; nil for none.
+	Protected *Protected
+
+	// Traffic tells which names are popular; nil where nothing is counted. An entry
+	// is set aside when the names that it covers make up more than PopularPerMillion
+	// of the recent questions, and more than PopularLeast in number.
+	Traffic           *Popularity
+	PopularPerMillion float64
+	PopularLeast      float64
+
+	// Additions and Removals bound what one update may change.
+	Additions, Removals Bound
+	// AcceptFirst lets the first list pass without regard to its size.
+	AcceptFirst bool
+}
+
+// Bound is how much one update may change without a person's word: the larger of
+// Least entries and Percent of the entries in force. The zero Bound bounds nothing.
+type Bound struct {
+	Least   int `yaml:"least"`
+	Percent int `yaml:"percent"`
+}
+
+// passed tells whether n changes to a list of so many entries are too many, and
+// what would not have been.
+func (b Bound) passed(n, entries int) (allowed int, passed bool) {
+	allowed = max(b.Least, entries*b.Percent/100)
+	return allowed, b != Bound{} && n > allowed
 }
 
 // Guard is the row of guards between parsing and enforcement. Each list that is
 // about to come into force passes it, from the network and from the store alike.
-// It is immutable.
+// It is immutable but for the traffic that it looks at.
 //
-// There is one guard so far, of structure, which refuses. Those that follow it
-// in DESIGN.md (protected names, popularity, size of the change) take their place
-// behind it in NewGuard and see the running list too. They do not refuse but set
-// single entries aside or hold the update, and their findings are then a second
-// result of Check.
+// The guard of structure refuses the whole list (Check). Those of protected and
+// of popular names set single entries aside (quarantine), and the one of size
+// holds the update as a whole (see review in standing.go): what they stop a person
+// can release.
 type Guard struct {
-	guards []guard
+	structure structureGuard
+	c         GuardConfig
 }
 
-// guard is one of the row. examine reports what it objects to.
-type guard struct {
-	name    string
-	examine func(u Update, object func(entry int, problem, remedy string))
-}
+// The guards' names, as they stand in errors, records and metrics.
+const (
+	guardStructure = "structure"
+	guardProtected = "protected"
+	guardPopular   = "popular"
+	guardSize      = "size"
+	guardCanary    = "canary"
+)
 
 // NewGuard makes the row of guards. The error names the setting that is wrong.
 func NewGuard(c GuardConfig) (*Guard, error) {
@@ -82,34 +114,71 @@ func NewGuard(c GuardConfig) (*Guard, error) {
 			return nil, fmt.Errorf("guard: the resolver's own name: %w", err)
 		}
 	}
-	structure := structureGuard{own: slices.Clone(c.OwnNames)}
-	return &Guard{guards: []guard{
-		{"structure", structure.examine},
-	}}, nil
+	c.OwnNames = slices.Clone(c.OwnNames)
+	return &Guard{structure: structureGuard{own: c.OwnNames}, c: c}, nil
 }
 
-// Check lets an update pass (nil) or refuses it with a *GuardError.
+// Check lets a list's structure pass (nil) or refuses it with a *GuardError.
 func (g *Guard) Check(u Update) error {
 	if u.Next == nil {
 		return errors.New("guard: no list to look at")
 	}
-	for _, one := range g.guards {
-		refused := GuardError{Guard: one.name}
-		one.examine(u, func(entry int, problem, remedy string) {
-			refused.Total++
-			if len(refused.Findings) < maxFindings {
-				e := &u.Next.Entries[entry]
-				refused.Findings = append(refused.Findings, Finding{
-					// The header is line 1.
-					Line: entry + 2, ID: e.ID, Name: e.Name, Scope: e.Scope, Problem: problem, Remedy: remedy,
-				})
-			}
-		})
-		if refused.Total > 0 {
-			return &refused
+	refused := GuardError{Guard: guardStructure}
+	g.structure.examine(u, func(entry int, problem, remedy string) {
+		refused.Total++
+		if len(refused.Findings) < maxFindings {
+			e := &u.Next.Entries[entry]
+			refused.Findings = append(refused.Findings, Finding{
+				// The header is line 1.
+				Line: entry + 2, ID: e.ID, Name: e.Name, Scope: e.Scope, Problem: problem, Remedy: remedy,
+			})
 		}
+	})
+	if refused.Total > 0 {
+		return &refused
 	}
 	return nil
+}
+
+// protects tells why an entry is set aside whatever the traffic; "" where it is
+// not.
+func (g *Guard) protects(e *Entry) string {
+	if g.c.Protected == nil {
+		return ""
+	}
+	return g.c.Protected.covers(e)
+}
+
+// popular tells why an entry that is not enforced yet is set aside for the
+// traffic to what it covers; "" where it is not. wire is room for a name.
+func (g *Guard) popular(e *Entry, wire []byte) string {
+	if g.c.Traffic == nil {
+		return ""
+	}
+	n, of := g.c.Traffic.Estimate(appendWire(wire, e.Name))
+	if n <= g.c.PopularLeast || n*1e6 <= g.c.PopularPerMillion*of {
+		return ""
+	}
+	return fmt.Sprintf("is popular: about %.0f of the last %.0f questions were for it or below it", n, of)
+}
+
+// size tells why a change is too large to come into force without a person's
+// word; "" where it is not.
+func (g *Guard) size(c Change, entries int, first bool) string {
+	if first && g.c.AcceptFirst {
+		return ""
+	}
+	remedy := ""
+	if first {
+		remedy = "; it is the first list: set accept_first, or release it"
+	}
+	if allowed, passed := g.c.Additions.passed(c.Added, entries); passed {
+		return fmt.Sprintf("adds %d entries to %d, where at most %d are added at once%s", c.Added, entries, allowed, remedy)
+	}
+	if allowed, passed := g.c.Removals.passed(c.Removed, entries); passed {
+		return fmt.Sprintf("removes %d entries of %d, where at most %d are removed at once", c.Removed, entries, allowed)
+	}
+	return ""
 }
 
 // structureGuard objects to entries that no procedure can mean: they would take

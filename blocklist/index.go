@@ -269,10 +269,16 @@ func seek(edges []edge, hash uint32) int {
 // entries. It fails for names that are not canonical and for two entries with
 // the same name and scope; a list that Parse accepted has neither.
 func NewIndex(entries []Entry) (*Index, error) {
+	return newIndex(entries, func(int) bool { return true })
+}
+
+// newIndex is NewIndex over those of the entries whose number enforced takes; it
+// is asked once for each, in order. Their numbers stay.
+func newIndex(entries []Entry, enforced func(number int) bool) (*Index, error) {
 	if uint64(len(entries)) >= none {
 		return nil, fmt.Errorf("index: %d entries are more than it can number", len(entries))
 	}
-	keys := make([]key, len(entries))
+	keys := make([]key, 0, len(entries))
 	var text []byte
 	for i := range entries {
 		e := &entries[i]
@@ -282,14 +288,17 @@ func NewIndex(entries []Entry) (*Index, error) {
 		if e.Scope != ScopeHost && e.Scope != ScopeDomain {
 			return nil, fmt.Errorf("index entry %d (%s): no such %v", i, e.ID, e.Scope)
 		}
+		if !enforced(i) {
+			continue
+		}
 		start := len(text)
 		text = appendReversed(text, e.Name)
 		if uint64(len(text)) > math.MaxUint32 {
 			return nil, errors.New("index: the names are longer than 4 GiB in all")
 		}
-		keys[i] = key{start: uint32(start), length: uint8(len(text) - start), scope: e.Scope, entry: uint32(i)}
+		keys = append(keys, key{start: uint32(start), length: uint8(len(text) - start), scope: e.Scope, entry: uint32(i)})
 	}
-	b := builder{text: text, keys: keys, x: &Index{seed: maphash.MakeSeed(), length: len(entries)}}
+	b := builder{text: text, keys: keys, x: &Index{seed: maphash.MakeSeed(), length: len(keys)}}
 	return b.build()
 }
 

@@ -2,10 +2,13 @@ package blocklist
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"cordon/signing"
 )
@@ -24,13 +27,70 @@ const (
 type Loaded struct {
 	Name         string // of the list in the resolver's configuration
 	List         *List
-	Index        *Index // over List.Entries
+	Index        *Index    // over those of List.Entries that are enforced
+	Aside        []Aside   // those that are not, though in force; by number
+	Pending      int       // how many are not in force yet
+	Ripe         time.Time // when the next of these will be; zero if there is none
 	Origin       Origin
 	ListSHA256   string // hex; of the list's text, as the register names it
 	TargetSHA256 string // hex; of the encrypted target, as the authority signed it
 }
 
-// opener turns a publication into a list that may be enforced, from the network
+// Aside is a SetAside with the entry's number in the list.
+type Aside struct {
+	Entry uint32
+	SetAside
+}
+
+// enforces tells whether an entry of the same name and scope is enforced. l may
+// be nil.
+func (l *Loaded) enforces(e *Entry) bool {
+	if l == nil {
+		return false
+	}
+	for _, n := range l.Index.Covering(nil, appendWire(nil, e.Name)) {
+		if is := &l.List.Entries[n]; is.Name == e.Name && is.Scope == e.Scope {
+			return true
+		}
+	}
+	return false
+}
+
+// aside gives what is set aside of the entry with that number; nil where it is
+// not.
+func (l *Loaded) aside(number uint32) *Aside {
+	i, ok := slices.BinarySearchFunc(l.Aside, number, func(a Aside, n uint32) int { return cmp.Compare(a.Entry, n) })
+	if !ok {
+		return nil
+	}
+	return &l.Aside[i]
+}
+
+// build gives the list with an index over what is enforced of it: neither what is
+// set aside nor what is not in force at now (docs/decisions/0011).
+func (l *Loaded) build(aside []Aside, now time.Time) (*Loaded, error) {
+	b := *l
+	b.Aside, b.Pending, b.Ripe = aside, 0, time.Time{}
+	var err error
+	b.Index, err = newIndex(l.List.Entries, func(number int) bool {
+		if len(aside) > 0 && aside[0].Entry == uint32(number) {
+			aside = aside[1:]
+			return false
+		}
+		from := l.List.Entries[number].InForce
+		if !from.After(now) {
+			return true
+		}
+		b.Pending++
+		if b.Ripe.IsZero() || from.Before(b.Ripe) {
+			b.Ripe = from
+		}
+		return false
+	})
+	return &b, err
+}
+
+// opener turns a publication into a list that may be reviewed, from the network
 // and from the store in the same way.
 type opener struct {
 	name     string
@@ -40,10 +100,10 @@ type opener struct {
 	guard    *Guard
 }
 
-// open verifies, decrypts, parses, guards and builds, in this order. running is
-// the list in force, or nil. The error is a *refusal that names all that is
-// known of the list.
-func (o *opener) open(a *signing.Accepted, origin Origin, running *List) (*Loaded, error) {
+// open verifies, decrypts, parses and guards the structure, in this order. What it
+// gives has no index yet (see build). The error is a *refusal that names all that
+// is known of the list.
+func (o *opener) open(a *signing.Accepted, origin Origin) (*Loaded, error) {
 	target := sha256.Sum256(a.Target)
 	l := &Loaded{Name: o.name, Origin: origin, TargetSHA256: hex.EncodeToString(target[:])}
 	refused := func(reason string, err error) error {
@@ -66,14 +126,14 @@ func (o *opener) open(a *signing.Accepted, origin Origin, running *List) (*Loade
 		return nil, refused("format", err)
 	}
 	l.List, l.ListSHA256 = list, hex.EncodeToString(sum[:])
-	if err := o.guard.Check(Update{Next: list, Running: running}); err != nil {
+	if err := o.guard.Check(Update{Next: list}); err != nil {
 		return nil, refused("guard", err)
-	}
-	if l.Index, err = NewIndex(list.Entries); err != nil {
-		return nil, refused("format", err)
 	}
 	return l, nil
 }
+
+// reopen opens what is stored.
+func (o *opener) reopen(a *signing.Accepted) (*Loaded, error) { return o.open(a, OriginStore) }
 
 // refusal is why a list did not come into force, with what is known of it.
 type refusal struct {

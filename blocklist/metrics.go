@@ -16,6 +16,11 @@ type Metrics struct {
 	until    *prometheus.GaugeVec
 	checked  *prometheus.GaugeVec
 	unstored *prometheus.CounterVec
+
+	quarantined *prometheus.GaugeVec
+	pending     *prometheus.GaugeVec
+	held        *prometheus.GaugeVec
+	rolledBack  *prometheus.GaugeVec
 }
 
 // Results of cordon_list_updates_total.
@@ -41,12 +46,17 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		checked: gauge("cordon_list_checked_seconds", "Unix time at which the source was last found to hold the list in force, or gave it; 0 if never."),
 		unstored: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "cordon_list_store_failures_total",
 			Help: "Lists in force that could not be stored: a restart would start with an older one."}, []string{"list"}),
+		quarantined: gauge("cordon_list_quarantined", "Entries of the list in force that a guard or a person has set aside: they are not enforced until a person releases them."),
+		pending:     gauge("cordon_list_pending", "Entries of the list whose in_force lies ahead."),
+		held:        gauge("cordon_list_held", "Serial of the list that a guard holds as a whole until a person releases it; 0 if there is none."),
+		rolledBack:  gauge("cordon_list_rolled_back", "1 when a person has put an earlier list in force again; it ends when a newer one comes."),
 	}
 	if reg == nil {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.serial, m.entries, m.updates, m.overdue, m.until, m.checked, m.unstored} {
+	for _, c := range []prometheus.Collector{m.serial, m.entries, m.updates, m.overdue, m.until, m.checked, m.unstored,
+		m.quarantined, m.pending, m.held, m.rolledBack} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
@@ -54,7 +64,8 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 
 // announce makes the series of a list, at zero.
 func (m *Metrics) announce(list string) {
-	for _, v := range []*prometheus.GaugeVec{m.serial, m.entries, m.overdue, m.until, m.checked} {
+	for _, v := range []*prometheus.GaugeVec{m.serial, m.entries, m.overdue, m.until, m.checked,
+		m.quarantined, m.pending, m.held, m.rolledBack} {
 		v.WithLabelValues(list)
 	}
 	for _, result := range []string{resultApplied, resultRefused, resultHeld} {
@@ -68,6 +79,23 @@ func (m *Metrics) inForce(l *Loaded) {
 	m.serial.WithLabelValues(l.Name).Set(float64(l.List.Serial))
 	m.entries.WithLabelValues(l.Name).Set(float64(len(l.List.Entries)))
 	m.until.WithLabelValues(l.Name).Set(float64(l.List.ValidUntil.Unix()))
+}
+
+// standing shows what guards and people have stopped.
+func (m *Metrics) standing(v *View) {
+	if v.Running != nil {
+		m.quarantined.WithLabelValues(v.Name).Set(float64(len(v.Running.Aside)))
+		m.pending.WithLabelValues(v.Name).Set(float64(v.Running.Pending))
+	}
+	held, back := 0.0, 0.0
+	if v.Held != nil {
+		held = float64(v.Held.Serial)
+	}
+	if v.Rollback != nil {
+		back = 1
+	}
+	m.held.WithLabelValues(v.Name).Set(held)
+	m.rolledBack.WithLabelValues(v.Name).Set(back)
 }
 
 func (m *Metrics) update(list, result string) { m.updates.WithLabelValues(list, result).Inc() }

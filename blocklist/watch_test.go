@@ -313,7 +313,7 @@ func TestKilledBetweenSteps(t *testing.T) {
 			if event, _ := again.journal.last(); !strings.Contains(event, `"serial":43`) {
 				t.Errorf("the journal ends with %s", event)
 			}
-			if _, _, err := again.c.Store.Load(func(a *signing.Accepted) (*Loaded, error) { return again.opener.open(a, OriginStore, nil) }); err != nil {
+			if _, _, err := again.c.Store.Load(again.opener.reopen); err != nil {
 				t.Errorf("the store says %v", err)
 			}
 			again.refreshed() // and is at rest

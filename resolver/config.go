@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"cordon/blocklist"
 	"cordon/configs"
 )
 
@@ -24,6 +25,7 @@ type Config struct {
 	Store      string           `yaml:"store"`       // folder of the last verified lists, 0700
 	Blocklog   BlocklogConfig   `yaml:"blocklog"`    //
 	Policy     PolicyConfig     `yaml:"policy"`      //
+	Guard      GuardConfig      `yaml:"guard"`       // what of a signed list needs a person's word as well
 	Metrics    MetricsConfig    `yaml:"metrics"`     //
 	Control    ControlConfig    `yaml:"control"`     //
 	LogLevel   string           `yaml:"log_level"`   // debug, info, warn, error
@@ -51,6 +53,31 @@ type ListConfig struct {
 	CA             string        `yaml:"ca"`              // certificates that may sign for the source; default the system's
 	Poll           time.Duration `yaml:"poll"`            // between two looks at the source
 	Required       *bool         `yaml:"required"`        // answer nothing before this list is loaded; default true
+	AcceptFirst    bool          `yaml:"accept_first"`    // the first list may be of any size
+}
+
+// GuardConfig is what the guards between a verified list and its enforcement
+// go by (see blocklist.GuardConfig).
+type GuardConfig struct {
+	Starter   bool            `yaml:"starter"`   // protect the names that ship with the program
+	Protected []string        `yaml:"protected"` // files of names, one a line
+	Ranking   RankingConfig   `yaml:"ranking"`   //
+	Popular   PopularConfig   `yaml:"popular"`   //
+	Additions blocklist.Bound `yaml:"additions"` // in one update, past which it is held
+	Removals  blocklist.Bound `yaml:"removals"`  //
+}
+
+// RankingConfig is a list of popular sites from elsewhere.
+type RankingConfig struct {
+	File string `yaml:"file"` // CSV, "rank,name" a line
+	Top  int    `yaml:"top"`  // how many ranks are protected
+}
+
+// PopularConfig is when a name is popular by this resolver's own traffic: past
+// both bounds.
+type PopularConfig struct {
+	PerMillion int `yaml:"per_million"` // of the recent questions; 0 turns counting off
+	Least      int `yaml:"least"`       // questions
 }
 
 // BlocklogConfig is the journal of decisions and events.
@@ -86,7 +113,14 @@ func LoadConfig(path string) (*Config, error) {
 		CacheBytes: 256 << 20,
 		Workers:    2000,
 		Recursion:  Recursion{Port: 53, CacheBytes: 128 << 20, Timeout: 8 * time.Second},
-		LogLevel:   "info",
+		Guard: GuardConfig{
+			Starter:   true,
+			Ranking:   RankingConfig{Top: 100_000},
+			Popular:   PopularConfig{PerMillion: 100, Least: 1000},
+			Additions: blocklist.Bound{Least: 500, Percent: 25},
+			Removals:  blocklist.Bound{Least: 100, Percent: 25},
+		},
+		LogLevel: "info",
 	}
 	if err := configs.Load(path, c); err != nil {
 		return nil, err
@@ -103,7 +137,10 @@ func LoadConfig(path string) (*Config, error) {
 }
 
 func (c *Config) resolvePaths(dir string) {
-	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Store, &c.Blocklog.Dir, &c.Control.Socket}
+	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Store, &c.Blocklog.Dir, &c.Control.Socket, &c.Guard.Ranking.File}
+	for i := range c.Guard.Protected {
+		paths = append(paths, &c.Guard.Protected[i])
+	}
 	for i := range c.Lists {
 		l := &c.Lists[i]
 		paths = append(paths, &l.Root, &l.Identity, &l.PassphraseFile, &l.CA)
@@ -159,6 +196,9 @@ func (c *Config) check() error {
 	if c.Recursion.Timeout < time.Second || c.Recursion.Timeout > time.Minute {
 		return fmt.Errorf("recursion.timeout: %s; use 1s to 1m", c.Recursion.Timeout)
 	}
+	if err := c.Guard.check(); err != nil {
+		return fmt.Errorf("guard.%w", err)
+	}
 	seen := make(map[string]bool)
 	for i := range c.Lists {
 		l := &c.Lists[i]
@@ -171,6 +211,43 @@ func (c *Config) check() error {
 		seen[l.Name] = true
 	}
 	return nil
+}
+
+func (g *GuardConfig) check() error {
+	for _, n := range []struct {
+		name       string
+		value, max int
+	}{
+		{"ranking.top", g.Ranking.Top, 10_000_000},
+		{"popular.per_million", g.Popular.PerMillion, 1_000_000},
+		{"popular.least", g.Popular.Least, 1_000_000},
+		{"additions.least", g.Additions.Least, 10_000_000},
+		{"additions.percent", g.Additions.Percent, 1000},
+		{"removals.least", g.Removals.Least, 10_000_000},
+		{"removals.percent", g.Removals.Percent, 100},
+	} {
+		if n.value < 0 || n.value > n.max {
+			return fmt.Errorf("%s: %d; use 0 to %d", n.name, n.value, n.max)
+		}
+	}
+	return nil
+}
+
+// weaker names what of the guards is turned off, for the record of the start.
+func (g *GuardConfig) weaker() (all []string) {
+	if !g.Starter {
+		all = append(all, "guard.starter is off: the names that ship with the program are not protected")
+	}
+	if g.Popular.PerMillion == 0 {
+		all = append(all, "guard.popular is off: no name is protected by the traffic to it")
+	}
+	if g.Additions == (blocklist.Bound{}) {
+		all = append(all, "guard.additions is off: a list may grow by any number at once")
+	}
+	if g.Removals == (blocklist.Bound{}) {
+		all = append(all, "guard.removals is off: a list may shrink by any number at once")
+	}
+	return all
 }
 
 func (l *ListConfig) check() error {

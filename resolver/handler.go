@@ -3,6 +3,7 @@ package resolver
 import (
 	"github.com/miekg/dns"
 
+	"cordon/blocklist"
 	"cordon/blocklog"
 	"cordon/resolver/policy"
 	"cordon/resolver/transport"
@@ -14,6 +15,7 @@ import (
 type session struct {
 	*Resolver
 	query wire.Query
+	tally *blocklist.Tally // of the questions that are not blocked
 
 	// Decisions since the last Commit, and the storage that they point into.
 	decisions  []blocklog.Decision
@@ -23,7 +25,9 @@ type session struct {
 }
 
 // Session implements transport.Handler.
-func (r *Resolver) Session() transport.Session { return &session{Resolver: r} }
+func (r *Resolver) Session() transport.Session { return r.newSession() }
+
+func (r *Resolver) newSession() *session { return &session{Resolver: r, tally: r.traffic.Tally()} }
 
 // Answer implements transport.Session. It reads top down as a packet goes.
 func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, transport.Verdict) {
@@ -65,6 +69,7 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 	if hit, target := firstListed(lists, cached.Targets); target != nil {
 		return s.block(dst, lists, hit, target, from, limit), transport.Reply
 	}
+	s.tally.Observe(q.Name())
 	return wire.Patch(dst, cached.Stored, q, cached.Age(now), limit), transport.Reply
 }
 

@@ -412,3 +412,39 @@ func TestABlockedAnswerDoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// TestQuestionsThatAreNotBlockedAreCounted holds that the traffic that guards a
+// name is that which got an answer, from the cache and from the servers alike.
+func TestQuestionsThatAreNotBlockedAreCounted(t *testing.T) {
+	n := newInternet(t, "www.libre.example. 3600 IN A 192.0.2.10", "alias.libre.example. 3600 IN CNAME www.propagande.example.")
+	r := newResolver(t, n)
+	r.traffic = blocklist.NewPopularity(r.clock)
+	enforce(t, r, 1, "propagande.example")
+	s := r.Session()
+	const asked = 2000
+	for _, name := range []string{"www.libre.example.", "www.propagande.example.", "alias.libre.example."} {
+		packet, err := question(name, dns.TypeA).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range asked {
+			if _, verdict := s.Answer(nil, packet, client); verdict == transport.Later {
+				r.Resolve(context.Background(), packet, client)
+			}
+		}
+		if err := s.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.(*session).tally.Flush()
+	for name, want := range map[string]float64{"libre.example": asked, "www.libre.example": asked, "propagande.example": 0, "alias.libre.example": 0} {
+		wire, err := blocklist.WireName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// One in eight is counted, for eight.
+		if got, of := r.traffic.Estimate(wire); got < 0.8*want || got > 1.2*want || of != asked {
+			t.Errorf("%s: %v of %v questions, want about %v of %d", name, got, of, want, asked)
+		}
+	}
+}

@@ -29,7 +29,7 @@ func (r *Resolver) watch(c *ListConfig) (*blocklist.Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
-	guard, err := blocklist.NewGuard(blocklist.GuardConfig{OwnNames: r.config.Policy.OwnNames})
+	guard, err := blocklist.NewGuard(r.config.guard(c, r.protected, r.traffic))
 	if err != nil {
 		return nil, fmt.Errorf("policy.own_names: %w", err)
 	}
@@ -54,6 +54,46 @@ func (r *Resolver) watch(c *ListConfig) (*blocklist.Watcher, error) {
 			return r.policy.Apply(l.Name, l.List, l.Index)
 		},
 	})
+}
+
+// guard is what the guards of one list go by. All lists share the protected names
+// and the traffic.
+func (c *Config) guard(l *ListConfig, protected *blocklist.Protected, traffic *blocklist.Popularity) blocklist.GuardConfig {
+	return blocklist.GuardConfig{
+		OwnNames:  c.Policy.OwnNames,
+		Protected: protected,
+		Traffic:   traffic, PopularPerMillion: float64(c.Guard.Popular.PerMillion), PopularLeast: float64(c.Guard.Popular.Least),
+		Additions: c.Guard.Additions, Removals: c.Guard.Removals, AcceptFirst: l.AcceptFirst,
+	}
+}
+
+// protected reads the names that no list takes down without a person's word.
+func (g *GuardConfig) protected() (*blocklist.Protected, error) {
+	p := blocklist.NewProtected()
+	if g.Starter {
+		if err := p.AddStarter(); err != nil {
+			return nil, err
+		}
+	}
+	read := func(path string, add func(*os.File) error) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return add(f)
+	}
+	for _, path := range g.Protected {
+		if err := read(path, func(f *os.File) error { return p.AddFile(f, path) }); err != nil {
+			return nil, fmt.Errorf("protected: %w", err)
+		}
+	}
+	if path := g.Ranking.File; path != "" {
+		if err := read(path, func(f *os.File) error { return p.AddRanking(f, path, g.Ranking.Top) }); err != nil {
+			return nil, fmt.Errorf("ranking: %w", err)
+		}
+	}
+	return p, nil
 }
 
 // identity opens the age identity to which the list is encrypted.
@@ -97,6 +137,9 @@ func Check(c Config) error {
 	}
 	if _, err := blocklist.NewGuard(blocklist.GuardConfig{OwnNames: c.Policy.OwnNames}); err != nil {
 		return fmt.Errorf("policy.own_names: %w", err)
+	}
+	if _, err := c.Guard.protected(); err != nil {
+		return fmt.Errorf("guard.%w", err)
 	}
 	for i := range c.Lists {
 		l := &c.Lists[i]

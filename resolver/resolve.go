@@ -23,6 +23,8 @@ func (r *Resolver) Resolve(ctx context.Context, packet []byte, from transport.Me
 	defer cancel()
 	s := r.sessions.Get().(*session)
 	defer r.sessions.Put(s)
+	// The pool may let a session go, and what it has counted with it.
+	defer s.tally.Flush()
 
 	// While the packet waited for a worker the list may have changed and another
 	// worker may have resolved the same question.
@@ -76,6 +78,7 @@ func (s *session) finish(result *iterate.Result, lists *policy.Generation, from 
 	if hit, target := firstListed(lists, stored.Targets); target != nil {
 		return s.block(nil, lists, hit, target, from, limit)
 	}
+	s.tally.Observe(q.Name())
 	return wire.Patch(nil, stored, q, 0, limit)
 }
 

@@ -61,6 +61,8 @@ type Resolver struct {
 
 	server      *transport.Server
 	watchers    []*blocklist.Watcher
+	protected   *blocklist.Protected
+	traffic     *blocklist.Popularity // nil: not counted
 	listMetrics *blocklist.Metrics
 	control     *control     // nil: none
 	exporter    net.Listener // of the metrics; nil: none
@@ -76,7 +78,7 @@ func New(c Config, s Surroundings) (_ *Resolver, err error) {
 		started:  s.Clock(),
 		registry: prometheus.NewRegistry(),
 	}
-	r.sessions.New = func() any { return &session{Resolver: r} }
+	r.sessions.New = func() any { return r.newSession() }
 	defer func() {
 		if err != nil {
 			r.close()
@@ -116,6 +118,12 @@ func (r *Resolver) build(s Surroundings) (err error) {
 	}
 	if r.listMetrics, err = blocklist.NewMetrics(r.registry); err != nil {
 		return err
+	}
+	if r.protected, err = c.Guard.protected(); err != nil {
+		return fmt.Errorf("guard.%w", err)
+	}
+	if c.Guard.Popular.PerMillion > 0 {
+		r.traffic = blocklist.NewPopularity(r.clock)
 	}
 	for i := range c.Lists {
 		w, err := r.watch(&c.Lists[i])
@@ -212,6 +220,9 @@ func (r *Resolver) startRecord() any {
 		if !l.required() {
 			record.Weaker = append(record.Weaker, "list "+l.Name+" is not required: until it is loaded, answers are given without it")
 		}
+	}
+	if len(r.config.Lists) > 0 {
+		record.Weaker = append(record.Weaker, r.config.Guard.weaker()...)
 	}
 	if repair := r.journal.Repaired(); repair != (blocklog.Repair{}) {
 		record.Repair = &repair
