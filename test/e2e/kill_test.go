@@ -63,6 +63,7 @@ func TestTheResolverIsKilled(t *testing.T) {
 		}
 		r = w.startResolver()
 	}
+	l.covers()
 	counted := l.end()
 	t.Log(counted)
 	r.terminate()
@@ -100,6 +101,7 @@ func TestTheAuditorIsKilled(t *testing.T) {
 		time.Sleep(moment())
 		a.kill9()
 	}
+	l.covers()
 	counted := l.end()
 	t.Log(counted)
 	r.terminate()

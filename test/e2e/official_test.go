@@ -31,34 +31,33 @@ type official struct {
 	config string
 }
 
-// official writes the configuration official/NAME.yaml; the audit log is read
-// from its folder.
+// official is the official who reads the audit log and the block log from their
+// folders.
 func (a *authority) official() *official {
 	a.t.Helper()
-	return a.officialAt(`    source: ../audit
-    blocklog: ../resolver/blocklog
-`)
+	return a.officialAt(a.name, "    source: ../audit\n    blocklog: ../resolver/blocklog\n")
 }
 
-// officialAt is official with the settings that say where the audit log is.
-func (a *authority) officialAt(auditLog string) *official {
+// officialAt writes the configuration official/NAME.yaml, with the settings that
+// say where the audit log is. The mirrors are in official/NAME.
+func (a *authority) officialAt(name, auditLog string) *official {
 	a.t.Helper()
-	o := &official{world: a.world, of: a, config: a.path("official/" + a.name + ".yaml")}
-	a.write("official/"+a.name+".yaml", fmt.Sprintf(`data: %[1]s
+	o := &official{world: a.world, of: a, config: a.path("official/" + name + ".yaml")}
+	a.write("official/"+name+".yaml", fmt.Sprintf(`data: %[1]s
 logs:
   - name: register
     kind: register
-    source: ../%[1]s/authority/register
-    vkey: ../%[1]s/authority/register.vkey
+    source: ../%[2]s/authority/register
+    vkey: ../%[2]s/authority/register.vkey
   - name: node1
     kind: audit
     vkey: ../keys/audit.vkey
-%[2]spublication:
-  source: ../%[1]s/publish
-  root: %[1]s.root.json
+%[3]spublication:
+  source: ../%[2]s/publish
+  root: %[2]s.root.json
 identity: identity
 passphrase_file: ../keys/passphrase
-`, a.name, auditLog))
+`, name, a.name, auditLog))
 	a.write("official/"+a.name+".root.json", a.read(a.name+"/publish/metadata/1.root.json"))
 	return o
 }
@@ -172,7 +171,7 @@ func TestTheOfficialsChannel(t *testing.T) {
 	}
 	w.sealsEverything()
 	reads := func(certificate string) *official {
-		return national.officialAt(fmt.Sprintf("    source: https://%[1]s/\n    blocklog: https://%[1]s/\n    ca: ../auditor/ca.pem\n%[2]s", channel, certificate))
+		return national.officialAt(national.name, fmt.Sprintf("    source: https://%[1]s/\n    blocklog: https://%[1]s/\n    ca: ../auditor/ca.pem\n%[2]s", channel, certificate))
 	}
 	for _, certificate := range []string{"", "    cert: stranger.pem\n    key: stranger.key\n"} {
 		o := reads(certificate)
