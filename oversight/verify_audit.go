@@ -223,6 +223,9 @@ func (c *crossCheck) applied(index uint64, e *audit.Event, a Applied) {
 	if a.Serial < l.highest {
 		c.find(index, Alarm, CodeListBack, e.Seq, e.Seq, a.Serial, "the resolver went back from list %d to list %d of %s on %s", l.highest, a.Serial, a.List, minute(e.At))
 	}
+	if l.Authority != "" && a.Authority != l.Authority {
+		c.find(index, Warning, CodeListOther, e.Seq, e.Seq, a.Serial, "the list %s was of %s and is of %s since %s", a.List, l.Authority, a.Authority, minute(e.At))
+	}
 	if a.Serial != l.Serial {
 		l.previous, l.since = l.Serial, e.At
 	}

@@ -180,6 +180,10 @@ func TestTamperingIsFoundAndNamed(t *testing.T) {
 			l[4] = tamper(t, l[4], func(m map[string]any) { m["data"].(map[string]any)["list_sha256"] = sha([]byte("x")) })
 			return l
 		}, CodeListOther, 4, 6, "another list in force than was published"},
+		{"a list that changes hands", "isp", func(w *world, l [][]byte) [][]byte {
+			l[4] = tamper(t, l[4], func(m map[string]any) { m["data"].(map[string]any)["authority"] = "Somebody" })
+			return l
+		}, CodeListOther, 4, 6, "was of Office of the example and is of Somebody"},
 		{"an older list that comes back", "isp", func(w *world, l [][]byte) [][]byte {
 			e := l[2]
 			e = tamper(t, e, func(m map[string]any) { m["seq"] = 9; m["at"] = "2026-03-02T12:00:00Z" })
