@@ -142,5 +142,5 @@ func checkConfigCommand() *cobra.Command {
 
 // passphraseOf finds the passphrase of the log's key.
 func passphraseOf(c audit.Config) ([]byte, error) {
-	return signing.Passphrase(c.PassphraseFile, "CORDON_PASSPHRASE", terminal.Prompt)
+	return signing.Passphrase(c.PassphraseFile, program.PassphraseVariable, terminal.Prompt)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cordon/authority"
+	"cordon/cmd/internal/program"
 	"cordon/cmd/internal/terminal"
 	"cordon/signing"
 )
@@ -74,7 +75,7 @@ The root of trust, which operators pin, is metadata/1.root.json in the folder th
 		}
 		f.Settings.PassphraseFile = d.passphraseFile
 		var err error
-		if f.Passphrase, err = signing.Passphrase(d.passphraseFile, passphraseEnv, terminal.PromptNew); err != nil {
+		if f.Passphrase, err = signing.Passphrase(d.passphraseFile, program.PassphraseVariable, terminal.PromptNew); err != nil {
 			return err
 		}
 		made, err := authority.Found(c.Context(), f)
@@ -163,7 +164,7 @@ the passphrase from a file of mode 0600 (passphrase_file in its configuration), 
 	}
 	c.PersistentFlags().IntVar(&logN, "kdf-log-n", 0, "work to try one passphrase is 2^`N` (default 18, about a second)")
 	passphrase := func() ([]byte, error) {
-		return signing.Passphrase(d.passphraseFile, passphraseEnv, terminal.PromptNew)
+		return signing.Passphrase(d.passphraseFile, program.PassphraseVariable, terminal.PromptNew)
 	}
 	c.AddCommand(&cobra.Command{
 		Use: "recipient FILE", Short: "Make an identity that lists can be encrypted to, and print its recipient (age1pq…)", Args: cobra.ExactArgs(1),
@@ -214,7 +215,7 @@ func (d *desk) passphraseCommand() *cobra.Command {
 The present passphrase comes from --passphrase-file or CORDON_PASSPHRASE, the new one from --new-passphrase-file or the terminal.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			old, err := signing.Passphrase(d.passphraseFile, passphraseEnv, terminal.Prompt)
+			old, err := signing.Passphrase(d.passphraseFile, program.PassphraseVariable, terminal.Prompt)
 			if err != nil {
 				return err
 			}

@@ -10,11 +10,10 @@ import (
 	"strings"
 
 	"cordon/authority"
+	"cordon/cmd/internal/program"
 	"cordon/cmd/internal/terminal"
 	"cordon/signing"
 )
-
-const passphraseEnv = "CORDON_PASSPHRASE"
 
 // keyring opens keys from files. The machine's own keys share one passphrase; a
 // person's key may have one of its own.
@@ -42,7 +41,7 @@ func (k *keyring) Signer(name string) (crypto.Signer, error) {
 	if k.personalKey != "" {
 		path = k.personalKey
 	}
-	if k.personalFile == "" && (k.machineFile != "" || os.Getenv(passphraseEnv) != "") {
+	if k.personalFile == "" && (k.machineFile != "" || os.Getenv(program.PassphraseVariable) != "") {
 		passphrase, err := k.machinePassphrase()
 		if err != nil {
 			return nil, err
@@ -58,7 +57,7 @@ func (k *keyring) Signer(name string) (crypto.Signer, error) {
 		}
 		return readKey(path, own)
 	}
-	passphrase, err := signing.Passphrase(k.personalFile, passphraseEnv, func(string) ([]byte, error) {
+	passphrase, err := signing.Passphrase(k.personalFile, program.PassphraseVariable, func(string) ([]byte, error) {
 		return terminal.Prompt("Passphrase of " + path + ": ")
 	})
 	if err != nil {
@@ -81,7 +80,7 @@ func (k *keyring) machinePassphrase() ([]byte, error) {
 	if k.machine != nil {
 		return k.machine, nil
 	}
-	passphrase, err := signing.Passphrase(k.machineFile, passphraseEnv, func(string) ([]byte, error) {
+	passphrase, err := signing.Passphrase(k.machineFile, program.PassphraseVariable, func(string) ([]byte, error) {
 		return terminal.Prompt("Passphrase of the authority's own keys: ")
 	})
 	k.machine = passphrase

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cordon/cmd/internal/daemon"
+	"cordon/cmd/internal/program"
 	"cordon/cmd/internal/terminal"
 	"cordon/configs"
 	"cordon/oversight"
@@ -31,24 +31,22 @@ const (
 func main() { os.Exit(run()) }
 
 func run() int {
-	err := command().ExecuteContext(context.Background())
+	root := command()
+	err := root.ExecuteContext(context.Background())
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errFound):
 		return exitFound
 	}
-	fmt.Fprintf(os.Stderr, "cordon-oversight: %v\n", err)
+	program.Complain(root, err)
 	return exitFailed
 }
 
 // errFound ends a command whose report says what was found.
 var errFound = errors.New("something was found")
 
-const (
-	defaultConfig = "/etc/cordon-oversight/cordon-oversight.yaml"
-	passphraseEnv = "CORDON_PASSPHRASE"
-)
+const defaultConfig = "/etc/cordon-oversight/cordon-oversight.yaml"
 
 // office is what the commands share.
 type office struct {
@@ -58,28 +56,13 @@ type office struct {
 
 func command() *cobra.Command {
 	o := &office{}
-	root := &cobra.Command{
-		Use:   "cordon-oversight",
-		Short: "Mirror, verify and show what an authority lists and resolvers block",
-		Long: `The official copies the authority's register and each resolver's audit log into a folder of their own (mirror), holds
+	root := program.Root("cordon-oversight", "Mirror, verify and show what an authority lists and resolvers block", `The official copies the authority's register and each resolver's audit log into a folder of their own (mirror), holds
 the copies against each other (verify), and reads them (show). A server is trusted for nothing; what does not
 continue what was seen before is kept as evidence.
 
-Exit status: 0 in order, 1 something was found, 2 the command could not do its work.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       daemon.Version(),
-	}
-	root.CompletionOptions.HiddenDefaultCmd = true
+Exit status: 0 in order, 1 something was found, 2 the command could not do its work.`)
 	root.AddCommand(
-		o.mirrorCommand(), o.verifyCommand(), o.showCommand(), o.watchCommand(), o.checkConfigCommand(), identityCommand(),
-		&cobra.Command{
-			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-			RunE: func(c *cobra.Command, _ []string) error {
-				_, err := fmt.Fprintln(c.OutOrStdout(), daemon.Version())
-				return err
-			},
-		},
+		o.mirrorCommand(), o.verifyCommand(), o.showCommand(), o.watchCommand(), o.checkConfigCommand(), program.Identity("identity"),
 	)
 	return root
 }
@@ -130,7 +113,7 @@ func surroundings(c *cobra.Command, passphraseFile string) oversight.Surrounding
 	return oversight.Surroundings{
 		Clock: time.Now,
 		Passphrase: func() ([]byte, error) {
-			return signing.Passphrase(passphraseFile, passphraseEnv, terminal.Prompt)
+			return signing.Passphrase(passphraseFile, program.PassphraseVariable, terminal.Prompt)
 		},
 		Waiting: func(lock string) {
 			fmt.Fprintf(c.ErrOrStderr(), "another command works on this folder; waiting for it (%s)\n", lock)
@@ -155,35 +138,6 @@ func (o *office) checkConfigCommand() *cobra.Command {
 			return err
 		},
 	})
-}
-
-func identityCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "identity FILE",
-		Short: "Make the identity to which an authority encrypts its lists",
-		Long: `Make an age identity (hybrid, post-quantum) in a new FILE, mode 0600, encrypted with a passphrase,
-and print its recipient. Hand the recipient to the authority ("cordon-authority recipient add official …"); keep the
-file, and name it as identity in the configuration.`,
-		Args: cobra.ExactArgs(1),
-	}
-	passphraseFile := c.Flags().String("passphrase-file", "", "`FILE` with the passphrase, mode 0600 (default: CORDON_PASSPHRASE, or ask)")
-	logN := c.Flags().Int("kdf-log-n", 0, "work to try one passphrase is 2^`N` (default 18, about a second)")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		passphrase, err := signing.Passphrase(*passphraseFile, passphraseEnv, terminal.PromptNew)
-		if err != nil {
-			return err
-		}
-		identity, recipient, err := signing.GenerateIdentity()
-		if err != nil {
-			return err
-		}
-		if err := signing.WriteSecret(args[0], signing.KindIdentity, []byte(identity), passphrase, *logN); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(c.OutOrStdout(), recipient)
-		return err
-	}
-	return c
 }
 
 func printJSON(w io.Writer, v any) error {

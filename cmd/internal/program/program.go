@@ -14,18 +14,18 @@ import (
 )
 
 // Main runs a program's root command and returns its exit code: 0, or 1 with
-// one line on standard error that says what is wrong. A command that wants
-// another code returns an error with a method ExitCode() int.
+// one line on standard error that says what is wrong.
 func Main(root *cobra.Command) int {
-	err := root.ExecuteContext(context.Background())
-	if err == nil {
-		return 0
+	if err := root.ExecuteContext(context.Background()); err != nil {
+		Complain(root, err)
+		return 1
 	}
+	return 0
+}
+
+// Complain says on standard error what is wrong.
+func Complain(root *cobra.Command, err error) {
 	fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), err)
-	if coded, ok := err.(interface{ ExitCode() int }); ok {
-		return coded.ExitCode()
-	}
-	return 1
 }
 
 // Root makes a program's root command.
