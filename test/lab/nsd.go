@@ -147,6 +147,8 @@ func (n *NSD) Port() uint16 { return n.port }
 // that the zones are loaded and the sockets open.
 func (n *NSD) start(config string) error {
 	cmd := exec.Command("nsd", "-d", "-c", config) //nolint:gosec // the file that was just written
+	// A test that is killed cannot stop its servers: the kernel does.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return fmt.Errorf("start nsd: %w", err)
