@@ -56,7 +56,7 @@ bench: go ## all benchmarks, with allocations
 
 # What the tests need besides Go: NSD as the authoritative servers of the
 # laboratory; dig and curl to paste the lines that the demo prints.
-DEPS_TEST := nsd bind9-dnsutils curl
+DEPS_TEST := nsd bind9-dnsutils curl strace
 deps-test:
 	@sh test/deps.sh $(DEPS_TEST)
 
