@@ -31,6 +31,7 @@ type Loaded struct {
 	Aside        []Aside   // those that are not, though in force; by number
 	Pending      int       // how many are not in force yet
 	Ripe         time.Time // when the next of these will be; zero if there is none
+	AsOf         time.Time // when the index was built
 	Origin       Origin
 	ListSHA256   string // hex; of the list's text, as the register names it
 	TargetSHA256 string // hex; of the encrypted target, as the authority signed it
@@ -70,7 +71,7 @@ func (l *Loaded) aside(number uint32) *Aside {
 // set aside nor what is not in force at now (docs/decisions/0011).
 func (l *Loaded) build(aside []Aside, now time.Time) (*Loaded, error) {
 	b := *l
-	b.Aside, b.Pending, b.Ripe = aside, 0, time.Time{}
+	b.Aside, b.Pending, b.Ripe, b.AsOf = aside, 0, time.Time{}, now
 	var err error
 	b.Index, err = newIndex(l.List.Entries, func(number int) bool {
 		if len(aside) > 0 && aside[0].Entry == uint32(number) {

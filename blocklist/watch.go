@@ -63,7 +63,9 @@ type Watcher struct {
 	opener opener
 	client *signing.Client // of the goroutine of Restore and Run
 
-	view atomic.Pointer[View] // for those who only look
+	view      atomic.Pointer[View] // for those who only look
+	catalogue *Catalogue
+	uncatalog chan *Loaded // what the catalogue does not show yet: the newest, if any
 
 	mu       sync.Mutex // held while a list is reviewed, put in force and stored; guards all below and Config.Store
 	restored bool
@@ -107,6 +109,33 @@ func (w *Watcher) show() {
 	}
 	w.view.Store(v)
 	w.c.Metrics.standing(v)
+	if w.running == nil {
+		return
+	}
+	select {
+	case <-w.uncatalog:
+	default:
+	}
+	w.uncatalog <- w.running
+}
+
+// Catalogue is the list in force as people and tools ask for it. It follows while
+// Run runs.
+func (w *Watcher) Catalogue() *Catalogue { return w.catalogue }
+
+// follow keeps the catalogue up with what is in force until ctx ends. A long list
+// takes it seconds, which hold nothing else up.
+func (w *Watcher) follow(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case l := <-w.uncatalog:
+			if err := w.catalogue.follow(l); err != nil {
+				w.log.Error("the catalogue stays behind the list in force", "error", err)
+			}
+		}
+	}
 }
 
 // told tells refusals apart. Their text is not part of it: it may name ports and
@@ -158,8 +187,12 @@ func NewWatcher(c Config) (*Watcher, error) {
 	c.Metrics.announce(c.Name)
 	w := &Watcher{
 		c: c, log: log, client: client,
-		opener:   opener{name: c.Name, root: c.PinnedRoot, identity: c.Identity, limits: c.Limits, guard: c.Guard},
-		standing: newStanding(c.Name),
+		opener:    opener{name: c.Name, root: c.PinnedRoot, identity: c.Identity, limits: c.Limits, guard: c.Guard},
+		standing:  newStanding(c.Name),
+		uncatalog: make(chan *Loaded, 1),
+	}
+	if w.catalogue, err = NewCatalogue(); err != nil {
+		return nil, err
 	}
 	w.show()
 	return w, nil
@@ -169,6 +202,9 @@ func NewWatcher(c Config) (*Watcher, error) {
 // after Restore or without it. Nothing that is wrong with a list ends it.
 func (w *Watcher) Run(ctx context.Context) error {
 	w.Restore()
+	var background sync.WaitGroup
+	defer background.Wait()
+	background.Go(func() { w.follow(ctx) })
 	var news chan struct{} // never, where no folder is watched
 	if w.c.WatchDir != "" {
 		// Before the first look at it, so that no change falls between.
@@ -177,9 +213,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.log.Warn("changes of the folder are not told, it is only asked", "folder", w.c.WatchDir, "every", w.c.Poll, "error", err)
 		} else {
 			news = make(chan struct{}, 1)
-			var following sync.WaitGroup
-			following.Go(func() { f.follow(ctx, news, w.log) })
-			defer following.Wait()
+			background.Go(func() { f.follow(ctx, news, w.log) })
 		}
 	}
 	for {

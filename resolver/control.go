@@ -1,19 +1,23 @@
 package resolver
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"cordon/blocklist"
+	"cordon/blocklog"
 	"cordon/resolver/policy"
 )
 
@@ -24,6 +28,7 @@ type Status struct {
 	Ready   bool             `json:"ready"` // every required list is loaded; before that all answers are SERVFAIL
 	Lists   []policy.Summary `json:"lists"`
 	Waiting []string         `json:"waiting"` // configured lists that are not loaded yet
+	Held    []Held           `json:"held"`    // what guards and people have stopped, by list
 }
 
 // Why is what `cordon-resolver why NAME` shows.
@@ -31,7 +36,18 @@ type Why struct {
 	Name     string            `json:"name"`
 	Listed   bool              `json:"listed"`
 	Covering []policy.Covering `json:"covering"` // the first is enforced
+	Aside    []NotEnforced     `json:"aside"`    // entries that cover it and are not enforced
+	Would    string            `json:"would"`    // what a question for it gets, in words
+	Last     []LastDecision    `json:"last"`     // the last decisions on it, the latest first
 	Ready    bool              `json:"ready"`
+}
+
+// NotEnforced is an entry of a list in force that a guard or a person has set
+// aside, or whose time has not come.
+type NotEnforced struct {
+	List   string         `json:"list"`
+	Serial uint64         `json:"serial"`
+	Item   blocklist.Item `json:"item"`
 }
 
 // control serves the operator's questions over a UNIX socket: whoever may open
@@ -68,10 +84,12 @@ func newControl(path string, r *Resolver, log *slog.Logger) (*control, error) {
 		}
 		writeJSON(w, why)
 	})
+	r.handleLists(mux)
 	return &control{listener: l, server: &http.Server{
 		Handler:           mux,
+		ConnContext:       withPeer,
 		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      10 * time.Second,
+		WriteTimeout:      time.Minute, // an order waits for a list that is just being put in force
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}}, nil
@@ -110,7 +128,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 // Status reports what is in force.
 func (r *Resolver) Status() Status {
 	g := r.policy.Current()
-	s := Status{Version: r.version, Started: r.started, Ready: g.Ready(), Lists: g.Lists(), Waiting: []string{}}
+	s := Status{Version: r.version, Started: r.started, Ready: g.Ready(), Lists: g.Lists(), Waiting: []string{}, Held: r.Held()}
 	serials := g.Serials()
 	for _, l := range r.config.Lists {
 		if _, loaded := serials[l.Name]; !loaded {
@@ -131,7 +149,69 @@ func (r *Resolver) Why(name string) (Why, error) {
 		return Why{}, err
 	}
 	g := r.policy.Current()
-	w := Why{Name: canonical, Covering: g.Covering(wire), Ready: g.Ready()}
+	w := Why{Name: canonical, Covering: g.Covering(wire), Aside: []NotEnforced{}, Would: g.Would(wire), Ready: g.Ready()}
 	w.Listed = len(w.Covering) > 0
-	return w, nil
+	for _, l := range r.watchers {
+		running := l.View().Running
+		if running == nil {
+			continue
+		}
+		for _, item := range running.Covering(canonical) {
+			if item.State != blocklist.Enforced {
+				w.Aside = append(w.Aside, NotEnforced{List: running.Name, Serial: running.List.Serial, Item: item})
+			}
+		}
+	}
+	w.Last, err = r.lastDecisions(wire)
+	return w, err
+}
+
+// LastDecision is a decision in the block log.
+type LastDecision struct {
+	Seq    uint64           `json:"seq"`
+	Time   time.Time        `json:"time"`
+	Type   string           `json:"type"` // of the question
+	Action string           `json:"action"`
+	Count  uint32           `json:"count"`
+	By     []blocklog.Match `json:"by"`
+}
+
+const (
+	maxLast  = 5       // decisions that are shown
+	lastLook = 200_000 // records that are looked through for them, from the end
+)
+
+// lastDecisions looks for a name in the newest records of the block log.
+func (r *Resolver) lastDecisions(name []byte) ([]LastDecision, error) {
+	last := []LastDecision{}
+	first, next, err := blocklog.Bounds(r.config.Blocklog.Dir)
+	if err != nil {
+		return last, fmt.Errorf("look into the block log: %w", err)
+	}
+	from := first
+	if next > lastLook {
+		from = max(first, next-lastLook)
+	}
+	in, err := blocklog.OpenReader(r.config.Blocklog.Dir, from)
+	if err != nil {
+		return last, fmt.Errorf("look into the block log: %w", err)
+	}
+	defer in.Close()
+	for {
+		record, _, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			slices.Reverse(last)
+			return last, nil
+		}
+		if err != nil {
+			return last, fmt.Errorf("look into the block log: %w", err)
+		}
+		if d := record.Decision; d != nil && bytes.Equal(d.Name, name) {
+			last = append(last, LastDecision{
+				Seq: record.Seq, Time: time.Unix(record.Time, 0).UTC(), Type: blocklog.TypeText(d.Type),
+				Action: d.Action.String(), Count: d.Count, By: slices.Clone(d.Matches),
+			})
+			last = last[max(0, len(last)-maxLast):]
+		}
+	}
 }

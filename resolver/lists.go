@@ -1,12 +1,16 @@
 package resolver
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"os"
+	"slices"
+	"time"
 
 	"cordon/blocklist"
+	"cordon/resolver/policy"
 	"cordon/signing"
 )
 
@@ -154,4 +158,52 @@ func Check(c Config) error {
 		}
 	}
 	return nil
+}
+
+// Verified is what VerifyList says of a publication.
+type Verified struct {
+	Summary policy.Summary
+	SHA256  string // hex; of the list's text
+	Aside   []blocklist.Aside
+	Pending int
+}
+
+// VerifyList verifies a publication that lies at path, as this configuration's
+// resolver would that has nothing in force: the folder that an authority
+// publishes, or a file of a list store. It changes nothing. name is that of the
+// list in the configuration; "" for the only one.
+func VerifyList(ctx context.Context, c Config, name, path string, clock func() time.Time) (*Verified, error) {
+	i := slices.IndexFunc(c.Lists, func(l ListConfig) bool { return l.Name == name })
+	if name == "" && len(c.Lists) == 1 {
+		i = 0
+	}
+	if i < 0 {
+		return nil, fmt.Errorf("list %q is not in the configuration", name)
+	}
+	l := &c.Lists[i]
+	root, err := os.ReadFile(l.Root)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: root: %w", l.Name, err)
+	}
+	identity, err := l.identity()
+	if err != nil {
+		return nil, fmt.Errorf("list %s: identity: %w", l.Name, err)
+	}
+	protected, err := c.Guard.protected()
+	if err != nil {
+		return nil, fmt.Errorf("guard.%w", err)
+	}
+	guard, err := blocklist.NewGuard(c.guard(l, protected, nil))
+	if err != nil {
+		return nil, fmt.Errorf("policy.own_names: %w", err)
+	}
+	loaded, err := blocklist.Inspection{Root: root, Identity: identity, Guard: guard, Clock: clock}.Inspect(ctx, l.Name, path)
+	if err != nil {
+		return nil, err
+	}
+	h := loaded.List.Header
+	return &Verified{
+		Summary: policy.Summary{Name: l.Name, Authority: h.Authority, Serial: h.Serial, Entries: h.Entries, Issued: h.Issued, ValidUntil: h.ValidUntil},
+		SHA256:  loaded.ListSHA256, Aside: loaded.Aside, Pending: loaded.Pending,
+	}, nil
 }

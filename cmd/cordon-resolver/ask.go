@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,6 +49,9 @@ func statusCommand() *cobra.Command {
 			fmt.Fprintf(out, "list %s: serial %d of %s, %d entries, issued %s, valid until %s%s\n", l.Name, l.Serial, l.Authority, l.Entries,
 				l.Issued.Format(time.DateOnly), l.ValidUntil.Format(time.DateOnly), overdue)
 		}
+		for i := range s.Held {
+			sayHeld(out, &s.Held[i])
+		}
 		return nil
 	}
 	return c
@@ -85,6 +89,21 @@ func whyCommand() *cobra.Command {
 				w.Name, how, c.List, c.Serial, e.ID, e.Name, e.Scope, e.Category, e.LegalBasis, e.Decision,
 				e.Notified.Format(time.DateOnly), e.InForce.Format(time.DateOnly), e.ReviewBy.Format(time.DateOnly))
 		}
+		for _, n := range w.Aside {
+			fmt.Fprintf(out, "%s: NOT ENFORCED (%s) though covered by list %s, serial %d: entry %s: %s (scope %s)\n", w.Name, n.Item.State, n.List, n.Serial,
+				n.Item.ID, n.Item.Name, n.Item.Scope)
+			if a := n.Item.Aside; a != nil {
+				fmt.Fprintf(out, "  since %s: it %s\n", a.Since.Local().Format(time.DateTime), a.Because)
+			} else {
+				fmt.Fprintf(out, "  it comes into force on %s\n", n.Item.InForce.Local().Format(time.DateTime))
+			}
+		}
+		if w.Would != "" {
+			fmt.Fprintf(out, "answer: %s\n", w.Would)
+		}
+		for _, d := range w.Last {
+			fmt.Fprintf(out, "decided %s: record %d, %s, %s, %d times\n", d.Time.Local().Format(time.DateTime), d.Seq, d.Type, d.Action, d.Count)
+		}
 		if !w.Ready {
 			fmt.Fprintln(out, "the resolver is not ready: a required list is not loaded, and every answer is SERVFAIL")
 		}
@@ -95,34 +114,58 @@ func whyCommand() *cobra.Command {
 
 // ask puts a question to the running resolver over its control socket.
 func ask(config, path string, into any) ([]byte, error) {
-	conf, err := resolver.LoadConfig(config)
-	if err != nil {
+	var raw bytes.Buffer
+	if err := call(config, http.MethodGet, path, nil, &raw); err != nil {
 		return nil, err
 	}
-	if conf.Control.Socket == "" {
-		return nil, fmt.Errorf("%s: control.socket is not set, so a running resolver cannot be asked; set it and restart", config)
+	if err := json.Unmarshal(raw.Bytes(), into); err != nil {
+		return nil, fmt.Errorf("read the resolver's answer: %w", err)
 	}
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	return raw.Bytes(), nil
+}
+
+const (
+	maxAnswer = 4 << 30         // bytes; a whole list may be exported
+	patience  = 5 * time.Minute // for an answer
+)
+
+// call sends body, as JSON where it is not nil, and copies the answer to out.
+func call(config, method, path string, body any, out io.Writer) error {
+	conf, err := resolver.LoadConfig(config)
+	if err != nil {
+		return err
+	}
+	if conf.Control.Socket == "" {
+		return fmt.Errorf("%s: control.socket is not set, so a running resolver cannot be asked; set it and restart", config)
+	}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
 		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", conf.Control.Socket) },
 	}}
 	defer client.CloseIdleConnections()
-	resp, err := client.Get("http://resolver" + path)
+	var sent bytes.Buffer
+	if body != nil {
+		if err := json.NewEncoder(&sent).Encode(body); err != nil {
+			return err
+		}
+	}
+	req, err := http.NewRequest(method, "http://resolver"+path, &sent)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		if op := new(net.OpError); errors.As(err, &op) {
 			err = op.Err
 		}
-		return nil, fmt.Errorf("ask the resolver at %s: %w; is it running, and may you open the socket?", conf.Control.Socket, err)
+		return fmt.Errorf("ask the resolver at %s: %w; is it running, and may you open the socket?", conf.Control.Socket, err)
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
-	if err != nil {
-		return nil, fmt.Errorf("read the resolver's answer: %w", err)
-	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, errors.New(strings.TrimSpace(string(raw)))
+		text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+		return errors.Join(errors.New(strings.TrimSpace(string(text))), err)
 	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return nil, fmt.Errorf("read the resolver's answer: %w", err)
+	if _, err := io.Copy(out, io.LimitReader(resp.Body, maxAnswer)); err != nil {
+		return fmt.Errorf("read the resolver's answer: %w", err)
 	}
-	return raw, nil
+	return nil
 }

@@ -1,6 +1,9 @@
 package policy
 
 import (
+	"fmt"
+	"net/netip"
+	"strings"
 	"time"
 
 	"cordon/blocklist"
@@ -45,4 +48,25 @@ func (g *Generation) Covering(name []byte) []Covering {
 		}
 	}
 	return all
+}
+
+// Would says in words what a question for name (wire form, lower case) gets; "" where
+// nothing covers it.
+func (g *Generation) Would(name []byte) string {
+	h, ok := g.Match(name)
+	if !ok {
+		return ""
+	}
+	page := h.by.header.Categories[h.entry.Category]
+	say := func(addrs []netip.Addr) string {
+		if len(addrs) == 0 {
+			return "NODATA"
+		}
+		texts := make([]string, len(addrs))
+		for i, a := range addrs {
+			texts[i] = a.String()
+		}
+		return strings.Join(texts, " ")
+	}
+	return fmt.Sprintf("A %s, AAAA %s, all else NODATA, TTL %d s, page %s", say(page.IPv4), say(page.IPv6), h.by.header.AnswerTTL, page.Page)
 }

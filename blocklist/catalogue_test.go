@@ -1,0 +1,160 @@
+package blocklist
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// generation makes a list with an index, some of it set aside and some pending.
+func generation(t testing.TB, random *rand.Rand, serial uint64) *Loaded {
+	t.Helper()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	l := &List{Header: Header{Serial: serial}}
+	for id := range 12 {
+		if random.IntN(3) == 0 {
+			continue
+		}
+		e := Entry{ID: fmt.Sprint(id), Name: fmt.Sprintf("n%d.example", random.IntN(6)), Scope: ScopeHost, Category: []string{"a", "b"}[random.IntN(2)],
+			InForce: now.Add(time.Duration(random.IntN(2)*2-1) * time.Hour), ReviewBy: DateOf(now.AddDate(0, 0, random.IntN(4)-2))}
+		if slices.ContainsFunc(l.Entries, func(o Entry) bool { return o.Name == e.Name }) {
+			continue
+		}
+		l.Entries = append(l.Entries, e)
+	}
+	l.Sort()
+	var aside []Aside
+	for i, e := range l.Entries {
+		if guard := []string{"", "", guardProtected, guardPerson}[random.IntN(4)]; guard != "" {
+			aside = append(aside, Aside{uint32(i), SetAside{ID: e.ID, Guard: guard}})
+		}
+	}
+	built, err := (&Loaded{Name: "french", List: l}).build(aside, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return built
+}
+
+// TestTheCatalogueShowsTheListInForce follows random lists by their differences
+// and compares each with a catalogue made anew and with plain loops.
+func TestTheCatalogueShowsTheListInForce(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	c, err := NewCatalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := func(all []*Item) string {
+		var b strings.Builder
+		slices.SortFunc(all, func(a, b *Item) int { return strings.Compare(a.ID, b.ID) })
+		for _, i := range all {
+			fmt.Fprintf(&b, "%s %s %s %s %s %v; ", i.ID, i.Name, i.Category, i.ReviewBy, i.State, i.Aside != nil)
+		}
+		return b.String()
+	}
+	for serial := range uint64(500) {
+		l := generation(t, random, serial)
+		if err := c.follow(l); err != nil {
+			t.Fatal(err)
+		}
+		if c.Serial() != serial {
+			t.Fatalf("shows %d", c.Serial())
+		}
+		var want []*Item
+		for n, e := range l.List.Entries {
+			i := &Item{Entry: e, State: l.state(n)}
+			if a := l.aside(uint32(n)); a != nil {
+				i.Aside = &a.SetAside
+			}
+			want = append(want, i)
+		}
+		day := DateOf(l.AsOf)
+		for _, q := range []Query{
+			{}, {Name: "n1.example"}, {Holds: "n2"}, {Category: "b"}, {State: Enforced}, {State: Quarantined}, {State: Overridden}, {State: Pending, Category: "a"},
+			{ReviewBy: day}, {ReviewBy: day, State: Quarantined}, {Name: "n1.example", Category: "a"}, {Name: "1.example"},
+		} {
+			var fits []*Item
+			for _, i := range want {
+				if (q.Name == "" || i.Name == q.Name) && strings.Contains(i.Name, q.Holds) && (q.Category == "" || i.Category == q.Category) &&
+					(q.State == "" || i.State == q.State) && (q.ReviewBy.IsZero() || !i.ReviewBy.After(day.Time)) {
+					fits = append(fits, i)
+				}
+			}
+			got, total, err := c.Find(q)
+			if err != nil || total != len(fits) || line(got) != line(fits) {
+				t.Fatalf("serial %d, %+v: %v\ngot  %s\nwant %s", serial, q, err, line(got), line(fits))
+			}
+		}
+		for id := range 12 {
+			got, err := c.Get(fmt.Sprint(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if there := slices.ContainsFunc(want, func(i *Item) bool { return i.ID == fmt.Sprint(id) }); there != (got != nil) {
+				t.Fatalf("id %d is there: %v", id, got != nil)
+			}
+		}
+	}
+}
+
+func TestTheCatalogueBoundsWhatItGives(t *testing.T) {
+	c, err := NewCatalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := parse(t, frenchText(t))
+	built, err := (&Loaded{List: l}).build(nil, l.Issued)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.follow(built); err != nil {
+		t.Fatal(err)
+	}
+	if got, total, err := c.Find(Query{Limit: 2}); err != nil || len(got) != 2 || total != 5 {
+		t.Errorf("%d of %d, %v", len(got), total, err)
+	}
+	if n, err := c.Overdue(time.Date(2026, 5, 27, 1, 0, 0, 0, time.UTC)); err != nil || n != 2 {
+		t.Errorf("%d overdue, %v", n, err)
+	}
+	if got, total, err := c.Find(Query{ReviewBy: Date{time.Date(2026, 5, 26, 0, 0, 0, 0, time.UTC)}}); err != nil || total != 2 || got[0].ReviewBy.After(got[1].ReviewBy.Time) {
+		t.Errorf("%d by review date, %v", total, err)
+	}
+}
+
+// TestTheCatalogueFollowsTheSwap holds that it shows what is in force a moment
+// later, and that orders show in it.
+func TestTheCatalogueFollowsTheSwap(t *testing.T) {
+	config := usual()
+	config.Protected = protecting(t, "google.fr")
+	a := found(t)
+	a.publish(42, adding("google.fr"))
+	r := enforcing(a, guarding(t, config), watching(a.folder))
+	r.run()
+	shows := func(id string, want State) {
+		t.Helper()
+		for range 2000 {
+			i, err := r.Catalogue().Get(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i != nil && i.State == want {
+				return
+			}
+			time.Sleep(5 * time.Millisecond) // it tells nobody when it is there
+		}
+		t.Fatalf("%s is not %s", id, want)
+	}
+	shows("slip-0", Quarantined)
+	shows("2026-0001", Enforced)
+	if err := r.Release([]string{"slip-0"}, someone); err != nil {
+		t.Fatal(err)
+	}
+	shows("slip-0", Enforced)
+	if err := r.Hold([]string{"2026-0001"}, someone); err != nil {
+		t.Fatal(err)
+	}
+	shows("2026-0001", Overridden)
+}
