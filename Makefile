@@ -5,13 +5,16 @@ BIN      := bin
 PROGRAMS := cordon-resolver cordon-auditor cordon-authority cordon-oversight cordon-stoppage cordon-demo
 DATA     ?= demo-data
 FUZZTIME ?= 5s
+BENCHCOUNT ?= 1
+BENCHPKGS  ?= ./...
+BENCHFLAGS ?=
 TOOL     := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint fmt vuln fuzz bench go deps-test clean
+.PHONY: help build demo test race lint fmt vuln fuzz bench bench-peers go deps-test clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 go:
 	@command -v $(GO) >/dev/null 2>&1 || { \
@@ -51,8 +54,14 @@ vuln: go ## known vulnerabilities in what is used (needs the database's host)
 fuzz: go ## each fuzz target for FUZZTIME
 	@sh test/fuzz.sh $(FUZZTIME)
 
-bench: go ## all benchmarks, with allocations
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: go ## all benchmarks, with allocations; BENCHCOUNT=10 and two runs make input for `go tool benchstat`
+	$(GO) test -run '^$$' -bench . -benchmem -count $(BENCHCOUNT) $(BENCHPKGS)
+
+bench-peers: go ## CPU per answer beside Unbound, BIND, PowerDNS and Knot Resolver; BENCHFLAGS="-rounds 2 -servers cordon,unbound"
+	@sh test/deps.sh nsd dnsperf unbound bind9 pdns-recursor knot-resolver
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/cordon-resolver
+	$(GO) run ./test/bench -v -out $(BIN)/bench $(BENCHFLAGS)
 
 # What the tests need besides Go: NSD as the authoritative servers of the
 # laboratory; dig and curl to paste the lines that the demo prints.
