@@ -27,7 +27,7 @@ func (t *task) trust(z *zone, ds []dns.RR) {
 // secureChild finds out the status of child, to which r from z's servers refers,
 // and for how long that is known.
 func (t *task) secureChild(ctx context.Context, z, child *zone, r *reply) (time.Duration, error) {
-	if anchors := t.r.anchors[child.name]; anchors != nil {
+	if anchors := t.r.anchorsAt(child.name); anchors != nil {
 		t.trust(child, anchors)
 		return cache.MaxTTL, nil
 	}
@@ -242,7 +242,7 @@ func (t *task) authority(ctx context.Context, z *zone, owner string, rrtype uint
 // by z's servers; or z.
 func (t *task) anchored(z *zone, owner string) *zone {
 	for n := owner; strictlyBelow(z.name, n); n = parent(n) {
-		if anchors := t.r.anchors[n]; anchors != nil {
+		if anchors := t.r.anchorsAt(n); anchors != nil {
 			a := t.within(z, n)
 			t.trust(a, anchors)
 			return a

@@ -199,7 +199,7 @@ func (t *task) root(ctx context.Context) (*zone, error) {
 		}
 	}
 	z.status = dnssec.Insecure
-	if anchors := t.r.anchors["."]; anchors != nil {
+	if anchors := t.r.anchorsAt("."); anchors != nil {
 		t.trust(z, anchors)
 	}
 	t.zones["."] = z

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -153,6 +154,17 @@ func New(c Config) (*Resolver, error) {
 	}
 	r.hints = hints
 	return r, nil
+}
+
+// anchorsAt gives the trust anchors of a zone, as records of the caller's own:
+// who puts them into the cache packs them, and packing a record writes its
+// length field.
+func (r *Resolver) anchorsAt(zone string) []dns.RR {
+	anchors := slices.Clone(r.anchors[zone])
+	for i, rr := range anchors {
+		anchors[i] = dns.Copy(rr)
+	}
+	return anchors
 }
 
 // CacheBytes is what the RRset cache holds at present.
