@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// admission limits connections in total and per client network. It forgets a
-// network when its last connection ends.
+// admission limits connections in total and per client network, over all
+// transports but UDP. A connection counts from its first byte on, before its
+// handshake. A network is forgotten when its last connection ends.
 type admission struct {
 	most, mostPerClient int
 
@@ -19,6 +20,10 @@ func newAdmission(most, perClient int) *admission {
 	return &admission{most: most, mostPerClient: perClient, clients: make(map[netip.Prefix]int)}
 }
 
+// anyone is the client of a connection from a proxy that has not said yet whom
+// it speaks for: it counts towards the total alone.
+var anyone netip.Prefix
+
 // admit takes a place for a client, or returns the name of the limit that is
 // reached.
 func (a *admission) admit(client netip.Prefix) (limit string, ok bool) {
@@ -27,12 +32,24 @@ func (a *admission) admit(client netip.Prefix) (limit string, ok bool) {
 	switch {
 	case a.total >= a.most:
 		return "total", false
-	case a.clients[client] >= a.mostPerClient:
+	case client != anyone && a.clients[client] >= a.mostPerClient:
 		return "client", false
 	}
 	a.total++
-	a.clients[client]++
+	a.count(client, 1)
 	return "", true
+}
+
+// name gives the place of anyone to a client; false if the client has as many
+// as it may have, and the place stays anyone's.
+func (a *admission) name(client netip.Prefix) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.clients[client] >= a.mostPerClient {
+		return false
+	}
+	a.count(client, 1)
+	return true
 }
 
 // leave gives a place back.
@@ -40,7 +57,14 @@ func (a *admission) leave(client netip.Prefix) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.total--
-	if a.clients[client]--; a.clients[client] == 0 {
+	a.count(client, -1)
+}
+
+func (a *admission) count(client netip.Prefix, n int) {
+	if client == anyone {
+		return
+	}
+	if a.clients[client] += n; a.clients[client] == 0 {
 		delete(a.clients, client)
 	}
 }

@@ -4,15 +4,32 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"cordon/blocklog"
 )
 
 // metrics of the listening side. None is by client.
 type metrics struct {
-	udp, tcp      transportMetrics
-	receiveErrors prometheus.Counter
-	streams       prometheus.Gauge
-	refused       *prometheus.CounterVec // by reason
-	closed        *prometheus.CounterVec // by reason
+	udp, tcp, dot, doh, doq transportMetrics
+	receiveErrors           prometheus.Counter
+	streams                 prometheus.Gauge
+	refused                 *prometheus.CounterVec // by reason
+	closed                  *prometheus.CounterVec // by reason
+}
+
+// of gives the counters of a transport.
+func (m *metrics) of(t blocklog.Transport) *transportMetrics {
+	switch t {
+	case blocklog.UDP:
+		return &m.udp
+	case blocklog.DoT:
+		return &m.dot
+	case blocklog.DoH:
+		return &m.doh
+	case blocklog.DoQ:
+		return &m.doq
+	}
+	return &m.tcp
 }
 
 // transportMetrics are the counters of one transport.
@@ -47,12 +64,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "cordon_receive_errors_total", Help: "Failed reads from the UDP sockets.",
 		}),
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "cordon_streams", Help: "Open stream connections of clients.",
+			Name: "cordon_streams", Help: "Open connections of clients, with those that shake hands.",
 		}),
 		refused: counters("cordon_streams_refused_total",
-			"Stream connections closed at once because of a limit: total or client.", "reason"),
+			"Connections closed at once because of a limit: total, client, or handshakes (of one client network in a second).", "reason"),
 		closed: counters("cordon_streams_closed_total",
-			"Stream connections by why they ended: client, idle, slow (the peer did not take its replies), protocol, withheld, shutdown.", "reason"),
+			"Connections by why they ended: client, idle, slow (the peer did not take its replies), protocol, withheld, shutdown, handshake (none, or a bad one), refused (a limit, when the client was known).", "reason"),
 	}
 	of := func(transport string) transportMetrics {
 		return transportMetrics{
@@ -64,7 +81,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			sendErrors:  sendErrors.WithLabelValues(transport),
 		}
 	}
-	m.udp, m.tcp = of("udp"), of("tcp")
+	for t := blocklog.UDP; t <= blocklog.DoQ; t++ {
+		*m.of(t) = of(t.String())
+	}
 	return m, register(r, queries, withheld, sendErrors, m.receiveErrors, m.streams, m.refused, m.closed)
 }
 

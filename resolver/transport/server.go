@@ -2,22 +2,30 @@ package transport
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+
+	"cordon/blocklog"
 )
 
 // Config says where to listen and what the limits are. Clock is required, and
-// at least one address.
+// at least one address; TLS with the encrypted transports.
 type Config struct {
-	UDP, TCP []netip.AddrPort // addresses to listen at; port 0 means any free one
+	UDP, TCP      []netip.AddrPort // addresses to listen at; port 0 means any free one
+	DoT, DoH, DoQ []netip.AddrPort // DoH by TCP and UDP, for HTTP/2 and HTTP/3
+
+	TLS     TLS
+	Proxies []netip.Prefix // whose TCP connections begin with a PROXY header, version 2
 
 	Sockets  int // UDP sockets, and reading goroutines, per address; default GOMAXPROCS
 	InFlight int // resolutions under way at a time that came by UDP, and as many by streams; default 2048
@@ -27,6 +35,10 @@ type Config struct {
 	Pipeline         int           // queries of one connection in work or with a reply not yet sent; default 64
 	Idle             time.Duration // a connection with no whole query for so long is closed; default 10 s
 	Write            time.Duration // time that a peer has to take what is sent; default 5 s
+	Handshake        time.Duration // time for a TLS or QUIC handshake, or a PROXY header; default 5 s
+	// MayShakeHands is asked before each TLS or QUIC handshake, which costs as
+	// much as a thousand answers; nil: any may. Safe for concurrent use.
+	MayShakeHands func(netip.Addr) bool
 
 	Grace time.Duration // time that a shutdown leaves to what is under way; default 5 s
 
@@ -35,13 +47,21 @@ type Config struct {
 	Log        *slog.Logger          // default: nothing is logged
 }
 
+// TLS is what the encrypted transports share. The caller runs Certificates.Run.
+type TLS struct {
+	Certificates *Certificates
+	// Clients may sign client certificates (Meta.Certified), which are asked for
+	// and not required; nil: none are asked for.
+	Clients *x509.CertPool
+}
+
 // Server holds the open sockets. Between Listen and Serve queries wait in the
 // kernel.
 type Server struct {
 	c   Config
 	m   *metrics
 	udp []*udpSocket
-	tcp []*net.TCPListener
+	tcp []listener // TCP, then DoT, then DoH
 }
 
 // Listen opens the sockets. The caller must call Serve or Close.
@@ -49,8 +69,12 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 	if c.Clock == nil {
 		return nil, errors.New("transport: no clock")
 	}
-	if len(c.UDP)+len(c.TCP) == 0 {
+	encrypted := len(c.DoT) + len(c.DoH) + len(c.DoQ)
+	if len(c.UDP)+len(c.TCP)+encrypted == 0 {
 		return nil, errors.New("transport: no address to listen at")
+	}
+	if encrypted > 0 && c.TLS.Certificates == nil {
+		return nil, errors.New("transport: no certificate for DoT, DoH and DoQ")
 	}
 	c.setDefaults()
 	m, err := newMetrics(c.Registerer)
@@ -60,12 +84,17 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 	s := &Server{c: c, m: m}
 	// TCP first: its address cannot be shared, so a second server started by
 	// mistake fails here instead of taking a part of the first one's clients.
-	for _, addr := range c.TCP {
-		l, err := listenTCP(ctx, addr)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("listen at %s by TCP: %w", addr, err), s.Close())
+	for _, t := range []struct {
+		speaks blocklog.Transport
+		addrs  []netip.AddrPort
+	}{{blocklog.TCP, c.TCP}, {blocklog.DoT, c.DoT}} {
+		for _, addr := range t.addrs {
+			l, err := listenTCP(ctx, addr)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("listen at %s by %s: %w", addr, strings.ToUpper(t.speaks.String()), err), s.Close())
+			}
+			s.tcp = append(s.tcp, listener{l, t.speaks})
 		}
-		s.tcp = append(s.tcp, l)
 	}
 	for _, addr := range c.UDP {
 		for range c.Sockets {
@@ -98,6 +127,7 @@ func (c *Config) setDefaults() {
 	}
 	setTime(&c.Idle, 10*time.Second)
 	setTime(&c.Write, 5*time.Second)
+	setTime(&c.Handshake, 5*time.Second)
 	setTime(&c.Grace, 5*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -114,12 +144,23 @@ func (s *Server) UDP() []netip.AddrPort {
 }
 
 // TCP returns the addresses that are listened at.
-func (s *Server) TCP() []netip.AddrPort {
+func (s *Server) TCP() []netip.AddrPort { return s.speaking(blocklog.TCP) }
+
+// DoT returns the addresses that are listened at.
+func (s *Server) DoT() []netip.AddrPort { return s.speaking(blocklog.DoT) }
+
+func (s *Server) speaking(t blocklog.Transport) []netip.AddrPort {
 	var addrs []netip.AddrPort
 	for _, l := range s.tcp {
-		addrs = append(addrs, l.Addr().(*net.TCPAddr).AddrPort())
+		if l.speaks == t {
+			addrs = append(addrs, l.Addr().(*net.TCPAddr).AddrPort())
+		}
 	}
 	return addrs
+}
+
+func (c *Config) mayShakeHands(addr netip.Addr) bool {
+	return c.MayShakeHands == nil || c.MayShakeHands(addr)
 }
 
 // Serve answers queries until ctx ends or a socket fails for good, then shuts
@@ -131,10 +172,9 @@ func (s *Server) Serve(ctx context.Context, h Handler) error {
 	defer giveUp()
 
 	udp := newWorkers(work, s.c.InFlight)
-	streams := &streams{
-		c: &s.c, m: s.m, handler: h,
-		workers:   newWorkers(work, s.c.InFlight),
-		admission: newAdmission(s.c.Streams, s.c.StreamsPerClient),
+	streams := newStreams(&s.c, s.m, h, newWorkers(work, s.c.InFlight))
+	if len(s.c.DoT) > 0 {
+		streams.dot = s.c.TLS.Certificates.config(s.c.TLS.Clients, "dot") // RFC 7858 §3.1, and its ALPN name
 	}
 
 	readers, reading := errgroup.WithContext(ctx)

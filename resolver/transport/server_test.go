@@ -30,6 +30,7 @@ type fakeHandler struct {
 	commit   func() error                           // result of Commit
 	resolve  func(ctx context.Context, name string) // before a reply is resolved
 	padding  int                                    // bytes of TXT in each reply
+	from     func(Meta)                             // before a reply at once is made
 }
 
 func (h *fakeHandler) Session() Session { return &fakeSession{handler: h} }
@@ -73,6 +74,9 @@ func (s *fakeSession) Answer(dst, query []byte, from Meta) ([]byte, Verdict) {
 	case first == "drop":
 		return dst, Drop
 	}
+	if s.handler.from != nil {
+		s.handler.from(from)
+	}
 	if s.handler.answered != nil {
 		s.handler.answered(wire.NameText(s.query.Name()))
 	}
@@ -100,7 +104,7 @@ var loopback = netip.MustParseAddrPort("127.0.0.1:0")
 // serve starts a server, on loopback unless c says where.
 func serve(t *testing.T, c Config, h Handler) *running {
 	t.Helper()
-	if len(c.UDP)+len(c.TCP) == 0 {
+	if len(c.UDP)+len(c.TCP)+len(c.DoT)+len(c.DoH)+len(c.DoQ) == 0 {
 		c.UDP, c.TCP = []netip.AddrPort{loopback}, []netip.AddrPort{loopback}
 	}
 	r := &running{t: t, metrics: prometheus.NewRegistry(), served: make(chan error, 1)}
@@ -210,6 +214,7 @@ func TestListenSaysWhatIsWrong(t *testing.T) {
 		"no address":           {Clock: time.Now},
 		addr.String():          {Clock: time.Now, UDP: []netip.AddrPort{loopback}, TCP: []netip.AddrPort{addr}},
 		"listen at 192.0.2.1":  {Clock: time.Now, UDP: []netip.AddrPort{loopback, netip.MustParseAddrPort("192.0.2.1:53")}},
+		"no certificate":       {Clock: time.Now, DoT: []netip.AddrPort{loopback}},
 		"register the metrics": {Clock: time.Now, UDP: []netip.AddrPort{loopback}, Registerer: taker{}},
 	} {
 		if s, err := Listen(t.Context(), c); err == nil {

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -29,6 +31,10 @@ const (
 	closedProtocol = "protocol" // it sent what is no query
 	closedWithheld = "withheld" // block decisions could not be written
 	closedShutdown = "shutdown"
+
+	// Before the first query:
+	closedHandshake = "handshake" // no TLS handshake or PROXY header in time, or a bad one
+	closedRefused   = "refused"   // a limit was reached when the client was known
 )
 
 // errTooLong: a message longer than maxQuery, which no honest client sends. The
@@ -40,6 +46,7 @@ var errTooLong = errors.New("transport: query too long")
 // itself. Replies leave in the order in which they are ready (RFC 7766 §7).
 type stream struct {
 	*streams
+	counts  *transportMetrics
 	conn    net.Conn
 	meta    Meta
 	session Session
@@ -69,6 +76,7 @@ type chunk struct {
 func newStream(s *streams, conn net.Conn, meta Meta) *stream {
 	return &stream{
 		streams: s,
+		counts:  s.m.of(meta.Transport),
 		conn:    conn,
 		meta:    meta,
 		session: s.handler.Session(),
@@ -168,12 +176,12 @@ func (st *stream) answer(b *batch, query []byte) Verdict {
 // flush commits the batch and hands its replies to the writer. When it fails
 // they are withheld and it returns false.
 func (st *stream) flush(b *batch) bool {
-	st.m.tcp.count(b.count, b.shed)
+	st.counts.count(b.count, b.shed)
 	if b.replies == 0 {
 		return true
 	}
 	if err := st.session.Commit(); err != nil {
-		st.m.tcp.withheld.Add(float64(b.replies))
+		st.counts.withheld.Add(float64(b.replies))
 		return false
 	}
 	st.unsent.Add(int64(len(b.frames)))
@@ -194,7 +202,7 @@ func (st *stream) resolve(query []byte) bool {
 		}
 		if st.unsent.Add(int64(len(c.frames))) > maxUnsent {
 			st.slow.Store(true)
-			_ = st.conn.Close() // ends the reader and the writer
+			st.cut()
 		}
 		st.replies <- c
 	})
@@ -231,19 +239,14 @@ func (st *stream) write() {
 			size += len(c.frames)
 		}
 		if !broken {
-			buffers := net.Buffers(frames[:n])
-			err := st.conn.SetWriteDeadline(st.c.Clock().Add(st.c.Write))
-			if err == nil {
-				_, err = buffers.WriteTo(st.conn)
-			}
-			if err != nil {
-				st.m.tcp.sendErrors.Add(float64(queries))
+			if err := st.send(frames[:n]); err != nil {
+				st.counts.sendErrors.Add(float64(queries))
 				broken = true
 				if errors.Is(err, os.ErrDeadlineExceeded) {
 					st.slow.Store(true)
 				}
 				close(st.broken)
-				_ = st.conn.Close() // ends the reader
+				st.cut()
 			}
 		}
 		clear(ready[:n])
@@ -256,6 +259,30 @@ func (st *stream) write() {
 		default:
 		}
 	}
+}
+
+// send writes frames with one system call: over TCP as they are, over TLS as
+// one record, if they fit, so that their number does not show.
+func (st *stream) send(frames net.Buffers) error {
+	if err := st.conn.SetWriteDeadline(st.c.Clock().Add(st.c.Write)); err != nil {
+		return err
+	}
+	if st.meta.Encrypted() && len(frames) > 1 {
+		_, err := st.conn.Write(slices.Concat(frames...))
+		return err
+	}
+	_, err := frames.WriteTo(st.conn)
+	return err
+}
+
+// cut ends the connection, its reader and its writer at once: TLS would wait for
+// the peer to take its goodbye.
+func (st *stream) cut() {
+	if secure, ok := st.conn.(*tls.Conn); ok {
+		_ = secure.NetConn().Close()
+		return
+	}
+	_ = st.conn.Close()
 }
 
 // waitForPlace takes a place once one is free and the peer has taken enough of

@@ -2,38 +2,56 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
 	"cordon/blocklog"
 )
 
-// streams is what all stream connections share.
+// listener is a TCP socket and what is spoken there: TCP, DoT or DoH.
+type listener struct {
+	*net.TCPListener
+	speaks blocklog.Transport
+}
+
+// streams is what all connections share.
 type streams struct {
 	c         *Config
 	m         *metrics
 	handler   Handler
 	workers   *workers
 	admission *admission
+	dot       *tls.Config // nil without DoT
+	doh       *doh        // nil without DoH
 
 	group sync.WaitGroup // one per open connection
 	mu    sync.Mutex     // guards open
-	open  map[*stream]struct{}
+	open  map[net.Conn]struct{}
+}
+
+func newStreams(c *Config, m *metrics, h Handler, w *workers) *streams {
+	return &streams{
+		c: c, m: m, handler: h, workers: w,
+		admission: newAdmission(c.Streams, c.StreamsPerClient),
+		open:      make(map[net.Conn]struct{}),
+	}
 }
 
 // accept takes connections until ctx ends. What goes wrong with one connection
 // is counted and nothing else: its errors hold the peer's address.
-func (s *streams) accept(ctx context.Context, l *net.TCPListener) error {
+func (s *streams) accept(ctx context.Context, l listener) error {
 	failures := 0
 	for {
 		conn, err := l.AcceptTCP()
 		switch {
 		case err == nil:
 			failures = 0
-			s.admit(ctx, conn)
+			s.admit(ctx, conn, l.speaks)
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -49,35 +67,118 @@ func (s *streams) accept(ctx context.Context, l *net.TCPListener) error {
 }
 
 // admit starts a connection, or closes it if there are too many.
-func (s *streams) admit(ctx context.Context, conn *net.TCPConn) {
-	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-	client := clientNetwork(peer.Addr())
-	if limit, ok := s.admission.admit(client); !ok {
+func (s *streams) admit(ctx context.Context, conn net.Conn, speaks blocklog.Transport) {
+	o := &opening{streams: s, conn: conn, meta: Meta{Transport: speaks, Peer: conn.RemoteAddr().(*net.TCPAddr).AddrPort()}}
+	o.proxied = s.c.proxied(o.meta.Peer.Addr())
+	if !o.proxied {
+		o.client = clientNetwork(o.meta.Peer.Addr())
+	}
+	if limit, ok := s.admission.admit(o.client); !ok {
 		s.m.refused.WithLabelValues(limit).Inc()
 		_ = conn.Close()
 		return
 	}
-	st := newStream(s, conn, Meta{Transport: blocklog.TCP, Peer: peer})
-	s.track(st, true)
+	s.track(conn, true)
 	s.m.streams.Inc()
 	s.group.Go(func() {
-		defer s.admission.leave(client)
+		defer func() { s.admission.leave(o.client) }() // the client may be named on the way
 		defer s.m.streams.Dec()
-		defer s.track(st, false)
-		s.m.closed.WithLabelValues(st.run(ctx)).Inc()
+		defer s.track(conn, false)
+		s.m.closed.WithLabelValues(o.run(ctx)).Inc()
 	})
 }
 
-func (s *streams) track(st *stream, open bool) {
+// opening is a connection on its way from the accept to the protocol that is
+// spoken on it.
+type opening struct {
+	*streams
+	conn    net.Conn
+	meta    Meta
+	client  netip.Prefix // whose place it has
+	proxied bool         // a PROXY header comes first
+}
+
+// run opens the connection, serves it to its end, closes it, and says why it
+// ended.
+func (o *opening) run(ctx context.Context) string {
+	conn := o.conn
+	defer conn.Close()
+	if o.proxied {
+		if reason := o.readProxy(ctx); reason != "" {
+			return reason
+		}
+	}
+	if o.meta.Transport == blocklog.TCP {
+		return newStream(o.streams, conn, o.meta).run(ctx)
+	}
+	config := o.dot
+	if o.meta.Transport == blocklog.DoH {
+		config = o.doh.tls
+	}
+	secure, reason := o.handshake(ctx, config)
+	if reason != "" {
+		return reason
+	}
+	if o.meta.Transport == blocklog.DoH {
+		return o.doh.serve(secure, o.meta)
+	}
+	return newStream(o.streams, secure, o.meta).run(ctx)
+}
+
+// readProxy takes the client's address from the proxy's header and its place
+// with it.
+func (o *opening) readProxy(ctx context.Context) (reason string) {
+	if err := o.conn.SetReadDeadline(o.c.Clock().Add(o.c.Handshake)); err != nil {
+		return closedByClient
+	}
+	stop := context.AfterFunc(ctx, func() { _ = o.conn.SetReadDeadline(past) })
+	peer, err := readProxy(o.conn)
+	switch stopped := !stop(); {
+	case stopped:
+		return closedShutdown
+	case errors.Is(err, errProxy):
+		return closedProtocol
+	case err != nil:
+		return closedHandshake
+	}
+	if peer.IsValid() {
+		o.meta.Peer = peer
+	}
+	client := clientNetwork(o.meta.Peer.Addr())
+	if !o.admission.name(client) {
+		o.m.refused.WithLabelValues("client").Inc()
+		return closedRefused
+	}
+	o.client = client
+	return ""
+}
+
+// handshake makes the connection a TLS one.
+func (o *opening) handshake(ctx context.Context, config *tls.Config) (_ *tls.Conn, reason string) {
+	if !o.c.mayShakeHands(o.meta.Peer.Addr()) {
+		o.m.refused.WithLabelValues("handshakes").Inc()
+		return nil, closedRefused
+	}
+	shaking, cancel := context.WithTimeout(ctx, o.c.Handshake)
+	defer cancel()
+	secure := tls.Server(o.conn, config)
+	switch err := secure.HandshakeContext(shaking); {
+	case ctx.Err() != nil:
+		return nil, closedShutdown
+	case err != nil:
+		return nil, closedHandshake
+	}
+	o.meta.Certified = certified(secure.ConnectionState())
+	return secure, ""
+}
+
+func (s *streams) track(conn net.Conn, open bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = make(map[*stream]struct{})
-	}
 	if open {
-		s.open[st] = struct{}{}
+		s.open[conn] = struct{}{}
 	} else {
-		delete(s.open, st)
+		delete(s.open, conn)
 	}
 }
 
@@ -91,7 +192,7 @@ func (s *streams) wait() {
 func (s *streams) abort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for st := range s.open {
-		_ = st.conn.Close()
+	for conn := range s.open {
+		_ = conn.Close()
 	}
 }

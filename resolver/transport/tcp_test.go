@@ -152,11 +152,11 @@ func pipeStream(ctx context.Context, t *testing.T, c Config, h Handler) (peer ne
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = &streams{c: &c, m: m, handler: h, workers: newWorkers(t.Context(), c.InFlight)}
+	s = newStreams(&c, m, h, newWorkers(t.Context(), c.InFlight))
 	peer, server := net.Pipe()
 	ended := make(chan string, 1)
 	st := newStream(s, server, Meta{Transport: blocklog.TCP})
-	s.track(st, true)
+	s.track(server, true)
 	go func() { ended <- st.run(ctx) }()
 	return peer, s, ended
 }

@@ -1,8 +1,9 @@
 // Package transport is sockets and nothing else: it reads packets, asks a
-// Handler, and sends replies, over UDP and TCP (RFC 1035 §4.2, RFC 7766). A
-// packet that can be answered at once is answered on the goroutine that read
-// it; the others go to a bounded number of workers. Its other half, Upstream,
-// asks authoritative servers (RFC 5452).
+// Handler, and sends replies, over UDP and TCP (RFC 1035 §4.2, RFC 7766), TLS
+// (DoT, RFC 7858), HTTPS (DoH, RFC 8484) and QUIC (DoQ, RFC 9250). A packet that
+// can be answered at once is answered on the goroutine that read it; the others
+// go to a bounded number of workers. Its other half, Upstream, asks
+// authoritative servers (RFC 5452).
 //
 // Addresses of clients are never logged, counted by, or part of an error.
 package transport
@@ -18,12 +19,16 @@ import (
 // control and limits while the packet is answered and never stored.
 type Meta struct {
 	Transport blocklog.Transport
-	Peer      netip.AddrPort
+	Peer      netip.AddrPort // the client: behind a proxy, whom the proxy names
+	Certified bool           // the client has shown a certificate of TLS.Clients
 }
 
 // Stream says whether replies may have the size that a stream allows
 // (wire.Query.Limit).
 func (m Meta) Stream() bool { return m.Transport != blocklog.UDP }
+
+// Encrypted says whether others can see no more of the query than its length.
+func (m Meta) Encrypted() bool { return m.Transport > blocklog.TCP }
 
 // Verdict says what became of a packet.
 type Verdict uint8

@@ -16,7 +16,17 @@ type EDE struct {
 const (
 	optLen = 11 // an OPT record without options
 	edeLen = 6  // an EDE option without text: code, length, INFO-CODE
+	padLen = 4  // a padding option without padding: code, length
 )
+
+// optLen is what the OPT record of a reply takes before any EDE; 0 for a client
+// without EDNS.
+func (q *Query) optLen() int {
+	if !q.EDNS {
+		return 0
+	}
+	return optLen + len(q.Options)
+}
 
 // AppendError appends a reply without records: header, the question in the
 // client's case, OPT if the client sent one. With rcode 0 it is an empty answer.
@@ -113,14 +123,14 @@ func (b *Builder) Room() int {
 	if !b.q.EDNS {
 		return 0
 	}
-	return max(0, b.limit-optLen-(len(b.buf)-b.start))
+	return max(0, b.limit-b.q.optLen()-(len(b.buf)-b.start))
 }
 
 // Finish completes the reply and returns dst with it. secure says that all of
 // it was validated; AD is set only for a client that can tell (RFC 6840 §5.8).
 // edes go in as far as there is room: first a text is left out, then its code.
 func (b *Builder) Finish(rcode int, secure bool, edes ...EDE) []byte {
-	b.buf = appendOPT(b.buf, b.q, rcode, b.start+b.limit, edes)
+	b.buf = appendOPT(b.buf, b.start, b.q, rcode, b.limit, edes)
 	putHeader(b.buf[b.start:], b.q, rcode, secure, b.truncated)
 	header := b.buf[b.start : b.start+headerLen]
 	binary.BigEndian.PutUint16(header[6:], b.answers)
@@ -130,11 +140,7 @@ func (b *Builder) Finish(rcode int, secure bool, edes ...EDE) []byte {
 
 func (b *Builder) record(owner int, typ uint16, ttl uint32, rdata []byte) bool {
 	const most = 2 + 10 // a pointer for the owner, and the fixed part
-	opt := 0
-	if b.q.EDNS {
-		opt = optLen
-	}
-	if b.truncated || len(b.buf)-b.start+most+len(rdata)+opt > b.limit {
+	if b.truncated || len(b.buf)-b.start+most+len(rdata)+b.q.optLen() > b.limit {
 		b.truncated = true
 		b.buf = b.buf[:b.start+headerLen+len(b.q.question())]
 		b.answers, b.authority = 0, 0
@@ -185,9 +191,9 @@ func putHeader(reply []byte, q *Query, rcode int, secure, truncated bool) {
 }
 
 // appendOPT appends our OPT record if the client sent one (RFC 6891 §6.1.1),
-// with DO repeated (RFC 3225 §3). end is the length of buf that is not to be
-// exceeded.
-func appendOPT(buf []byte, q *Query, rcode, end int, edes []EDE) []byte {
+// with DO repeated (RFC 3225 §3), to the reply that begins at start and may have
+// limit bytes. Padding comes last, when all else is known.
+func appendOPT(buf []byte, start int, q *Query, rcode, limit int, edes []EDE) []byte {
 	if !q.EDNS {
 		return buf
 	}
@@ -195,8 +201,10 @@ func appendOPT(buf []byte, q *Query, rcode, end int, edes []EDE) []byte {
 	if q.DO {
 		do = 0x80
 	}
+	end := start + limit
 	buf = append(buf, 0, 0, byte(dns.TypeOPT), MaxUDP>>8, MaxUDP&0xff, byte(rcode>>4), 0, do, 0, 0, 0)
-	start := len(buf)
+	options := len(buf)
+	buf = append(buf, q.Options...)
 	for _, e := range edes {
 		text := e.Text
 		if len(buf)+edeLen+len(text) > end {
@@ -210,6 +218,15 @@ func appendOPT(buf []byte, q *Query, rcode, end int, edes []EDE) []byte {
 		buf = binary.BigEndian.AppendUint16(buf, e.Code)
 		buf = append(buf, text...)
 	}
-	binary.BigEndian.PutUint16(buf[start-2:], uint16(len(buf)-start))
+	if q.Pad > 0 && len(buf)+padLen <= end {
+		over := (len(buf) + padLen - start) % q.Pad
+		n := min((q.Pad-over)%q.Pad, end-len(buf)-padLen)
+		buf = binary.BigEndian.AppendUint16(buf, dns.EDNS0PADDING)
+		buf = binary.BigEndian.AppendUint16(buf, uint16(n))
+		for range n {
+			buf = append(buf, 0)
+		}
+	}
+	binary.BigEndian.PutUint16(buf[options-2:], uint16(len(buf)-options))
 	return buf
 }

@@ -98,11 +98,7 @@ func (s *Stored) Size() int {
 // than limit becomes a truncated one without records.
 func Patch(dst []byte, s *Stored, q *Query, age uint32, limit int) []byte {
 	start := len(dst)
-	size := len(s.packet)
-	if q.EDNS {
-		size += optLen
-	}
-	truncated := size > limit || q.questionEnd != s.questionEnd
+	truncated := len(s.packet)+q.optLen() > limit || q.questionEnd != s.questionEnd
 	if truncated {
 		dst = append(dst, s.packet[:headerLen]...)
 		clear(dst[start+6 : start+10])
@@ -117,7 +113,7 @@ func Patch(dst []byte, s *Stored, q *Query, age uint32, limit int) []byte {
 			binary.BigEndian.PutUint32(at, ttl-min(ttl, age))
 		}
 	}
-	dst = appendOPT(dst, q, s.Rcode, start+limit, s.EDE)
+	dst = appendOPT(dst, start, q, s.Rcode, limit, s.EDE)
 	putHeader(dst[start:], q, s.Rcode, s.Secure, truncated)
 	return dst
 }

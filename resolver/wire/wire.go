@@ -93,6 +93,12 @@ type Query struct {
 	Version uint8  // EDNS version
 	UDPSize uint16 // requestor's payload size; at least 512
 
+	// What the caller adds to every reply of an EDNS client after Parse, which
+	// clears both: whole options for the OPT record, before any EDE, and the
+	// block size that the reply is padded to (RFC 7830, RFC 8467 §4.1); 0: none.
+	Options []byte
+	Pad     int
+
 	options     []byte // RDATA of the OPT record, each option within bounds
 	questionEnd int    // offset behind the question section; 0: no sound question
 	tsig        int    // offset of the TSIG record; 0: none
