@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"flag"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"reflect"
@@ -441,4 +442,27 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("got %v, %v", l, err)
 		}
 	})
+}
+
+// TestQuickTimesAgreeWithTheLibrary compares what quick reads of times and days
+// with package time, over texts that are near to both.
+func TestQuickTimesAgreeWithTheLibrary(t *testing.T) {
+	texts := []string{"2024-02-29T00:00:00Z", "2023-02-29T00:00:00Z", "2026-04-31T23:59:59Z", "2026-12-31T24:00:00Z", "2026-13-01T00:00:00Z",
+		"0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-01-00T00:00:00Z", "2026-01-02T03:04:60Z", "2026-1-02T03:04:05ZZ"}
+	random := rand.New(rand.NewPCG(7, 8))
+	for range 20000 {
+		b := []byte(texts[random.IntN(10)])
+		for range random.IntN(3) {
+			b[random.IntN(len(b))] = "0123456789-:TZ. "[random.IntN(16)]
+		}
+		got, ok := quickTime(b)
+		want, err := parseTime(string(b))
+		if good := err == nil && want.Format(time.RFC3339) == string(b); ok != good || ok && got != want {
+			t.Fatalf("%s: %v, %v; the library says %v, %v", b, got, ok, want, err)
+		}
+		day, ok := quickDay(b[:10])
+		if wantDay, err := ParseDate(string(b[:10])); ok != (err == nil) || ok && day != wantDay.Time {
+			t.Fatalf("%s: %v, %v; the library says %v, %v", b[:10], day, ok, wantDay, err)
+		}
+	}
 }

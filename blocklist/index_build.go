@@ -1,149 +1,159 @@
 package blocklist
 
 import (
-	"bytes"
-	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
+	"math/bits"
 	"slices"
 )
 
-// key is one entry while the index is built: its name's labels, reversed, in the
-// builder's text.
-type key struct {
-	start  uint32
-	entry  uint32
-	length uint8
-	scope  Scope
+// NewIndex indexes the entries of a list. An entry's number is its position in
+// entries. It fails for names that are not canonical and for two entries with
+// the same name and scope; a list that Parse accepted has neither.
+func NewIndex(entries []Entry) (*Index, error) {
+	return newIndex(entries, func(int) bool { return true })
 }
 
-// group is a run of keys that share the labels of one node.
-type group struct {
-	low, high uint32 // keys[low:high]
-	above     uint8  // bytes of those keys that the nodes above hold
-	depth     uint8  // bytes that those and the node itself hold
-}
-
-// builder lays out an Index from sorted keys, level by level.
-type builder struct {
-	text []byte
-	keys []key
-	x    *Index
-
-	children []child // of the node at hand, kept to be used again
-}
-
-type child struct {
-	hash uint32
-	group
-}
-
-func (b *builder) labels(k key) []byte { return b.text[k.start : k.start+uint32(k.length)] }
-
-func (b *builder) build() (*Index, error) {
-	// Each label begins with its length, so byte order keeps names with equal
-	// endings together and puts a name before those below it.
-	slices.SortFunc(b.keys, func(p, q key) int {
-		if c := bytes.Compare(b.labels(p), b.labels(q)); c != 0 {
-			return c
-		}
-		return cmp.Compare(p.scope, q.scope)
-	})
-	x := b.x
-	root, err := b.node(group{high: uint32(len(b.keys))})
-	if err != nil {
+// newIndex is NewIndex over those of the entries whose number enforced takes; it
+// is asked once for each, in order. Their numbers stay.
+func newIndex(entries []Entry, enforced func(number int) bool) (*Index, error) {
+	if uint64(len(entries)) >= none {
+		return nil, fmt.Errorf("index: %d entries are more than it can number", len(entries))
+	}
+	b := builder{entries: entries, x: &Index{seed: maphash.MakeSeed()}}
+	b.x.buckets = make([]bucket, len(entries)/perBucket+2)
+	if err := b.spread(enforced); err != nil {
 		return nil, err
 	}
-	x.root = root
-	groups := b.groups(nil) // one for each of x.edges
-	for i := 0; i < len(groups); i++ {
-		n, err := b.node(groups[i])
-		if err != nil {
-			return nil, err
-		}
-		if uint64(len(x.nodes)) > math.MaxUint32 {
-			return nil, errors.New("index: the list is too large for it")
-		}
-		x.edges[i].node = uint32(len(x.nodes))
-		x.nodes = n.pack(x.nodes)
-		groups = b.groups(groups)
-	}
-	x.edges, x.nodes = slices.Clip(x.edges), slices.Clip(x.nodes)
-	return x, nil
+	b.gather()
+	return b.x, b.layOut()
 }
 
-// groups appends the node's children, which node has found, to those that wait
-// to be laid out.
-func (b *builder) groups(waiting []group) []group {
-	for _, c := range b.children {
-		waiting = append(waiting, c.group)
-	}
-	return waiting
+// builder lays out an Index: it finds the bucket of each entry, sorts the entries by
+// bucket, and writes the records down in that order.
+type builder struct {
+	entries []Entry
+	x       *Index
+	size    uint64 // bytes of the records at most
+
+	where []uint32 // bucket of each entry; outside for one that is not enforced
+	order []uint32 // numbers of the entries that are, by bucket
 }
 
-// node makes the node of a group, and the edges to its children.
-func (b *builder) node(g group) (node, error) {
-	n := node{host: none, domain: none}
-	if g.depth > 0 { // the root has no labels
-		n.labels = b.labels(b.keys[g.low])[g.above:g.depth]
-	}
-	if err := b.own(&n, &g); err != nil {
-		return n, err
-	}
-	b.split(g)
-	n.first, n.count = uint32(len(b.x.edges)), uint32(len(b.children))
-	for _, c := range b.children {
-		b.x.edges = append(b.x.edges, edge{hash: c.hash})
-	}
-	return n, nil
-}
+const outside = none
 
-// own takes the keys that end at the node off its group: its own entries.
-func (b *builder) own(n *node, g *group) error {
-	for ; g.low < g.high && b.keys[g.low].length == g.depth; g.low++ {
-		k := b.keys[g.low]
-		slot := &n.host
-		if k.scope == ScopeDomain {
-			slot = &n.domain
+// spread finds the bucket of each entry, and counts in start how many each has.
+func (b *builder) spread(enforced func(number int) bool) error {
+	x := b.x
+	b.where = make([]uint32, len(b.entries))
+	var room [maxWireName]byte
+	for i := range b.entries {
+		e := &b.entries[i]
+		if err := CheckName(e.Name); err != nil {
+			return fmt.Errorf("index entry %d (%s): %w", i, e.ID, err)
 		}
-		if *slot != none {
-			return fmt.Errorf("index: entries %d and %d have the same name and scope %v", *slot, k.entry, k.scope)
+		if e.Scope != ScopeHost && e.Scope != ScopeDomain {
+			return fmt.Errorf("index entry %d (%s): no such %v", i, e.ID, e.Scope)
 		}
-		*slot = k.entry
+		if !enforced(i) {
+			b.where[i] = outside
+			continue
+		}
+		wire := appendWire(room[:0], e.Name)
+		labels := countLabels(wire)
+		x.depths[labels>>6] |= 1 << (labels & 63)
+		number, mask := x.place(wire[:len(wire)-1])
+		x.buckets[number].start++
+		x.buckets[number].mask |= mask
+		b.where[i] = uint32(number)
+		b.size += uint64(recordHead + len(wire) - 1 + numberSize)
+		x.length++
+	}
+	if b.size > math.MaxUint32 {
+		return errors.New("index: the names are longer than 4 GiB in all")
 	}
 	return nil
 }
 
-// split sets b.children to the groups that g falls into by the next label, sorted
-// by the hash of that label.
-func (b *builder) split(g group) {
-	b.children = b.children[:0]
-	for low := g.low; low < g.high; {
-		text := b.labels(b.keys[low])
-		label := text[g.depth : g.depth+1+text[g.depth]]
-		shared := text[:int(g.depth)+len(label)]
-		high := low + 1
-		for high < g.high && bytes.HasPrefix(b.labels(b.keys[high]), shared) {
-			high++
-		}
-		b.children = append(b.children, child{b.x.hash(label), group{low, high, g.depth, b.shared(low, high, len(shared))}})
-		low = high
+// gather sorts the numbers of the entries by bucket, in order within each.
+func (b *builder) gather() {
+	x := b.x
+	b.order = make([]uint32, x.length)
+	next := uint32(0)
+	for i := range x.buckets {
+		n := x.buckets[i].start
+		x.buckets[i].start = next
+		next += n
 	}
-	slices.SortFunc(b.children, func(p, q child) int { return cmp.Compare(p.hash, q.hash) })
+	for i, bucket := range b.where {
+		if bucket != outside {
+			b.order[x.buckets[bucket].start] = uint32(i)
+			x.buckets[bucket].start++ // becomes where the next bucket begins
+		}
+	}
+	b.where = nil
 }
 
-// shared is the length of the whole labels that all of keys[low:high] begin with,
-// of which length is known to be shared. Sorted as they are, the first and the
-// last tell.
-func (b *builder) shared(low, high uint32, length int) uint8 {
-	first, last := b.labels(b.keys[low]), b.labels(b.keys[high-1])
-	for length < len(first) {
-		next := length + 1 + int(first[length])
-		if len(last) < next || !bytes.Equal(first[length:next], last[length:next]) {
-			break
+// layOut writes the records.
+func (b *builder) layOut() error {
+	x := b.x
+	x.records = make([]byte, 0, b.size)
+	from := uint32(0)
+	for i := range x.buckets {
+		to := x.buckets[i].start
+		start := len(x.records)
+		for _, number := range b.order[from:to] {
+			if err := b.add(start, number); err != nil {
+				return err
+			}
 		}
-		length = next
+		x.buckets[i].start = uint32(start)
+		from = to
 	}
-	return uint8(length)
+	return nil
+}
+
+// add writes an entry into the bucket whose records begin at start: with that of the
+// same name and another scope, if there is one.
+func (b *builder) add(start int, number uint32) error {
+	x, e := b.x, &b.entries[number]
+	flag := byte(hasHost)
+	if e.Scope == ScopeDomain {
+		flag = hasDomain
+	}
+	var room [maxWireName]byte
+	wire := appendWire(room[:0], e.Name)
+	name := wire[:len(wire)-1]
+	for at := start; at < len(x.records); {
+		end := at + recordHead + int(x.records[at])
+		flags := x.records[at+1]
+		if string(x.records[at+recordHead:end]) != string(name) {
+			at = end + numberSize*bits.OnesCount8(flags)
+			continue
+		}
+		there := unpackRecord(flags, x.records[end:])
+		if flags&flag != 0 {
+			first := there.host
+			if flag == hasDomain {
+				first = there.domain
+			}
+			return fmt.Errorf("index: entries %d and %d have the same name and scope %v", first, number, e.Scope)
+		}
+		both := record{there.host, number}
+		if flag == hasHost {
+			both = record{number, there.domain}
+		}
+		x.records[at+1] = hasHost | hasDomain
+		numbers := binary.LittleEndian.AppendUint32(nil, both.host)
+		numbers = binary.LittleEndian.AppendUint32(numbers, both.domain)
+		x.records = slices.Replace(x.records, end, end+numberSize, numbers...)
+		return nil
+	}
+	x.records = append(x.records, byte(len(name)), flag)
+	x.records = append(x.records, name...)
+	x.records = binary.LittleEndian.AppendUint32(x.records, number)
+	return nil
 }

@@ -248,9 +248,9 @@ func TestIndexAgreesWithTheNaiveModel(t *testing.T) {
 	}
 }
 
-// A wide level is where the search by hash has to be right: at its ends, and for
-// names that are not there.
-func TestIndexFindsEveryChildOfAWideNode(t *testing.T) {
+// A long list is where the buckets have to be right: at their ends, and for names
+// that are not there.
+func TestIndexFindsEveryNameOfALongList(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 10, 1000, 50000} {
 		x := indexOf(t, manyEntries(n))
 		for i, e := range manyEntries(n) {
@@ -259,27 +259,6 @@ func TestIndexFindsEveryChildOfAWideNode(t *testing.T) {
 			}
 			if got, ok := x.Lookup(wireOf("not" + e.Name)); ok {
 				t.Fatalf("%d entries: not%s gives %d", n, e.Name, got)
-			}
-		}
-	}
-}
-
-func TestSeekFindsTheFirstThatIsNotBelow(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	for range 3000 {
-		hashes := make([]uint32, 1+r.IntN(50))
-		for i := range hashes {
-			hashes[i] = r.Uint32() >> r.IntN(32) // spread badly, often equal
-		}
-		slices.Sort(hashes)
-		edges := make([]edge, len(hashes))
-		for i, h := range hashes {
-			edges[i].hash = h
-		}
-		for _, h := range append([]uint32{0, 1, none, r.Uint32()}, hashes...) {
-			want, _ := slices.BinarySearch(hashes, h)
-			if got := seek(edges, h); got != want {
-				t.Fatalf("seek(%v, %d) = %d, want %d", hashes, h, got, want)
 			}
 		}
 	}
@@ -390,7 +369,7 @@ func BenchmarkNewIndex(b *testing.B) {
 			for b.Loop() {
 				x = indexOf(b, entries)
 			}
-			held := cap(x.nodes) + cap(x.edges)*8
+			held := cap(x.records) + cap(x.buckets)*8
 			b.ReportMetric(float64(held)/float64(size.n), "heldB/name")
 			runtime.KeepAlive(x)
 		})
