@@ -41,6 +41,19 @@ type Recursion struct {
 	Minimise     *bool          `yaml:"minimise"`      // show each server no more of a name than it needs (RFC 9156); default true
 	CacheBytes   int64          `yaml:"cache_bytes"`   // bound of the RRset cache
 	Timeout      time.Duration  `yaml:"timeout"`       // for one question, from its arrival
+
+	StubZones    []ZoneConfig           `yaml:"stub_zones"`             // whose authoritative servers are named here
+	ForwardZones []ZoneConfig           `yaml:"forward_zones"`          // which other resolvers resolve
+	Negative     []NegativeAnchorConfig `yaml:"negative_trust_anchors"` // where nothing is validated for a while
+
+	DNS64            netip.Prefix   `yaml:"dns64"`             // prefix for networks without IPv4; default none
+	PrivateAddresses []netip.Prefix `yaml:"private_addresses"` // that no name on the Internet may have
+	PrivateDomains   []string       `yaml:"private_domains"`   // except these and what is below them
+	MinTTL           time.Duration  `yaml:"min_ttl"`           // bounds of the time for which answers are kept
+	MaxTTL           time.Duration  `yaml:"max_ttl"`
+	MaxNegativeTTL   time.Duration  `yaml:"max_negative_ttl"` // and denials
+	ServeStale       time.Duration  `yaml:"serve_stale"`      // for how long old answers stand in for servers that do not answer
+	StaleTTL         time.Duration  `yaml:"stale_ttl"`        // of old answers
 }
 
 // ListConfig is one authority's list, with its own root of trust.
@@ -192,6 +205,9 @@ func (c *Config) check() error {
 	}
 	if c.Recursion.Port == 0 {
 		return fmt.Errorf("recursion.port: 0; leave it out, or name the port of the laboratory's servers")
+	}
+	if err := c.Recursion.check(); err != nil {
+		return fmt.Errorf("recursion.%w", err)
 	}
 	if c.Recursion.Timeout < time.Second || c.Recursion.Timeout > time.Minute {
 		return fmt.Errorf("recursion.timeout: %s; use 1s to 1m", c.Recursion.Timeout)

@@ -41,7 +41,9 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 	}
 	limit := q.Limit(from.Stream())
 	if !s.allowed(from.Peer) {
-		return wire.AppendError(dst, q, dns.RcodeRefused, limit, wire.EDE{Code: dns.ExtendedErrorCodeProhibited}), transport.Reply
+		reply := wire.AppendError(dst, q, dns.RcodeRefused, limit, wire.EDE{Code: dns.ExtendedErrorCodeProhibited})
+		reply[len(dst)+3] &^= 0x80 // RA: for this client recursion is not available (RFC 1035 §4.1.1)
+		return reply, transport.Reply
 	}
 
 	// Policy before the cache, so that a new listing holds at once.

@@ -15,6 +15,7 @@ import (
 var extendedErrors = []uint16{
 	dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm,
 	dns.ExtendedErrorCodeUnsupportedDSDigestType,
+	dns.ExtendedErrorCodeStaleAnswer,
 	dns.ExtendedErrorCodeForgedAnswer,
 	dns.ExtendedErrorCodeDNSSECIndeterminate,
 	dns.ExtendedErrorCodeDNSBogus,
@@ -41,6 +42,10 @@ func newIterator(c Recursion, s Surroundings, reg prometheus.Registerer) (*itera
 	if err != nil {
 		return nil, fmt.Errorf("recursion.trust_anchors: %w", err)
 	}
+	stubs, forwards, err := c.zones()
+	if err != nil {
+		return nil, fmt.Errorf("recursion: %w", err)
+	}
 	exchange := s.Exchange
 	if exchange == nil {
 		if exchange, err = transport.NewUpstream(transport.UpstreamConfig{Registerer: reg}); err != nil {
@@ -58,6 +63,17 @@ func newIterator(c Recursion, s Surroundings, reg prometheus.Registerer) (*itera
 		Allow:       c.MayQuery,
 		DisableIPv6: c.IPv6 != nil && !*c.IPv6,
 
-		NoMinimisation: c.Minimise != nil && !*c.Minimise,
+		NoMinimisation:   c.Minimise != nil && !*c.Minimise,
+		Stubs:            stubs,
+		Forwards:         forwards,
+		NegativeAnchors:  c.negativeAnchors(),
+		PrivateAddresses: c.PrivateAddresses,
+		PrivateDomains:   c.PrivateDomains,
+		DNS64:            c.DNS64,
+		MinTTL:           c.MinTTL,
+		MaxTTL:           c.MaxTTL,
+		MaxNegativeTTL:   c.MaxNegativeTTL,
+		ServeStale:       c.ServeStale,
+		StaleTTL:         c.StaleTTL,
 	})
 }

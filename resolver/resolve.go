@@ -102,7 +102,7 @@ func outcome(q *wire.Query, result *iterate.Result) wire.Outcome {
 		Answer:    result.Answer,
 		Authority: result.Authority,
 		DO:        q.DO,
-		Secure:    result.Status == dnssec.Secure,
+		Secure:    result.Status == dnssec.Secure && !q.CD, // unchecked is not vouched for (RFC 6840 §5.9)
 	}
 	for _, e := range result.EDE {
 		o.EDE = append(o.EDE, wire.EDE{Code: e.Code, Text: e.Text})

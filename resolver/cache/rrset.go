@@ -23,6 +23,7 @@ const (
 	Unchecked             // as Data, but for CD=1 only (RFC 4035 §3.2.2)
 	Delegation            // NS, DS and glue as the parent gave them
 	Failure               // why a question cannot be answered now (RFC 9520)
+	Child                 // NS of a zone as the zone itself has them
 )
 
 // Kind says what an entry asserts.
@@ -86,6 +87,7 @@ type RRsets struct {
 	clock  func() time.Time
 	seed   maphash.Seed
 	shards []*rrsetShard
+	stale  time.Duration // for how long data is kept past its TTL
 }
 
 // shardCount spreads lock contention; each shard has an equal part of the bound.
@@ -100,6 +102,10 @@ func NewRRsets(bytes int64, clock func() time.Time) *RRsets {
 	}
 	return c
 }
+
+// KeepStale makes the cache keep answers and denials for d longer than their TTL,
+// for Stale alone (RFC 8767). It is to be called before the cache is used.
+func (c *RRsets) KeepStale(d time.Duration) { c.stale = d }
 
 // Put keeps s for s.TTL, within the bounds above. It returns false, and leaves
 // the cache as it was, when s has no TTL, is too large, or would replace an
@@ -120,7 +126,7 @@ func (c *RRsets) Put(s RRset) bool {
 	// A clone, since a name is often the tail of a longer one and would keep it.
 	k := rrsetKey{name: strings.Clone(s.Name), typ: s.Type, use: s.Use}
 	return c.shard(k).put(&rrsetEntry{
-		rrsetKey: k, packed: packed, expires: now.Add(ttl),
+		rrsetKey: k, packed: packed, expires: now.Add(ttl), dropped: now.Add(ttl + c.staleFor(s.Use)),
 		kind: s.Kind, rank: s.Rank, status: s.Status, cut: s.Cut, code: s.Code, text: strings.Clone(s.Text), granted: s.Granted,
 	}, now)
 }
@@ -144,14 +150,39 @@ func (c *RRsets) get(k rrsetKey) (RRset, bool) {
 	if !ok {
 		return RRset{}, false
 	}
-	s := RRset{
-		Name: k.name, Type: k.typ, Use: k.use, Kind: e.kind, Rank: e.rank, Status: e.status,
-		Cut: e.cut, Code: e.code, Text: e.text, Granted: e.granted, TTL: e.expires.Sub(now),
-	}
+	s := e.entry(e.expires.Sub(now))
 	if err := unpack(e.packed, &s); err != nil {
 		return RRset{}, false // cannot happen: pack made it
 	}
 	return s, true
+}
+
+// Stale is Get for Use Data and an entry whose TTL has ended, no longer than
+// KeepStale ago. Its TTL is 0.
+func (c *RRsets) Stale(name string, t uint16) (RRset, bool) {
+	now := c.clock()
+	for _, k := range []rrsetKey{{name: name, typ: t, use: Data}, {name: name, typ: dns.TypeNone, use: Data}} {
+		if e, ok := c.shard(k).getStale(k, now); ok {
+			s := e.entry(0)
+			return s, unpack(e.packed, &s) == nil
+		}
+	}
+	return RRset{}, false
+}
+
+func (c *RRsets) staleFor(u Use) time.Duration {
+	if u != Data {
+		return 0
+	}
+	return c.stale
+}
+
+// entry is e without its records.
+func (e *rrsetEntry) entry(ttl time.Duration) RRset {
+	return RRset{
+		Name: e.name, Type: e.typ, Use: e.use, Kind: e.kind, Rank: e.rank, Status: e.status,
+		Cut: e.cut, Code: e.code, Text: e.text, Granted: e.granted, TTL: ttl,
+	}
 }
 
 // Remove drops the entry for a name, type and use.

@@ -24,6 +24,7 @@ type rrsetEntry struct {
 	rrsetKey
 	packed  []byte
 	expires time.Time
+	dropped time.Time // not before expires; in between it is stale
 	granted time.Time
 	kind    Kind
 	rank    Rank
@@ -136,12 +137,27 @@ func (s *rrsetShard) get(k rrsetKey, now time.Time) (*rrsetEntry, bool) {
 	if !ok {
 		return nil, false
 	}
-	if !now.Before(e.expires) {
+	if !now.Before(e.dropped) {
 		s.drop(e)
+		return nil, false
+	}
+	if !now.Before(e.expires) {
 		return nil, false
 	}
 	e.hits = min(e.hits+1, maxHits)
 	return e, true // immutable but for what get's caller does not read
+}
+
+// getStale gives an entry that has expired and is still kept.
+func (s *rrsetShard) getStale(k rrsetKey, now time.Time) (*rrsetEntry, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.index[k]
+	if !ok || now.Before(e.expires) || !now.Before(e.dropped) {
+		return nil, false
+	}
+	e.hits = min(e.hits+1, maxHits)
+	return e, true
 }
 
 func (s *rrsetShard) put(e *rrsetEntry, now time.Time) bool {

@@ -21,6 +21,7 @@ type Denial struct {
 	exhausted bool
 	hashes    map[string]string // name -> hash, once computed
 	ttl       time.Duration     // the shortest of the kept sets
+	verified  []Set             // the kept sets
 }
 
 // Proof is the verdict on a proof of non-existence. Insecure means that it holds
@@ -57,19 +58,56 @@ func (v *Validator) Denial(sets []Set, keys *KeySet) *Denial {
 			continue
 		}
 		d.ttl = min(d.ttl, signed.TTL)
-		for _, rr := range s.RRs {
-			switch x := rr.(type) {
-			case *dns.NSEC:
-				// The next name must lie in the zone too (RFC 6840 §4.1, CVE-2026-13321).
-				if below(d.zone, dns.CanonicalName(x.NextDomain)) {
-					d.nsec = append(d.nsec, x)
-				}
-			case *dns.NSEC3:
-				d.addNSEC3(x)
-			}
-		}
+		d.keep(s)
 	}
 	return d
+}
+
+// Known is Denial for sets of zone that were verified before.
+func (v *Validator) Known(sets []Set, zone string) *Denial {
+	d := &Denial{v: v, zone: zone, hashes: map[string]string{}, ttl: math.MaxInt64}
+	for _, s := range sets {
+		d.keep(s)
+	}
+	return d
+}
+
+// Verified is the sets that verified.
+func (d *Denial) Verified() []Set { return d.verified }
+
+// keep takes up a set that is known to be good.
+func (d *Denial) keep(s Set) {
+	d.verified = append(d.verified, s)
+	for _, rr := range s.RRs {
+		switch x := rr.(type) {
+		case *dns.NSEC:
+			// The next name must lie in the zone too (RFC 6840 §4.1, CVE-2026-13321).
+			if below(d.zone, dns.CanonicalName(x.NextDomain)) {
+				d.nsec = append(d.nsec, x)
+			}
+		case *dns.NSEC3:
+			d.addNSEC3(x)
+		}
+	}
+}
+
+// Hash is the hash of name with the parameters of the NSEC3 record x, in upper
+// case; "" when there is no allowance for it or x is too costly (RFC 9276 §3.2).
+func (v *Validator) Hash(name string, x *dns.NSEC3) string {
+	if x.Iterations > MaxIterations || x.Hash != dns.SHA1 || !v.Work.hash() {
+		return ""
+	}
+	return hashName(name, x.Iterations, x.Salt)
+}
+
+// ClosestEncloser is the longest ancestor of name that exists, as the NSEC record
+// that covers name proves; false if none does.
+func (d *Denial) ClosestEncloser(name string) (string, bool) {
+	n := d.nsecCovering(name)
+	if n == nil {
+		return "", false
+	}
+	return closestEncloser(n, name), true
 }
 
 // TTL is how long the verified records may be used at most, by their signatures.

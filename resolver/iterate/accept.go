@@ -28,7 +28,7 @@ func (t *task) accept(ctx context.Context, z *zone, r *reply) (*found, error) {
 		if err != nil {
 			return nil, err
 		}
-		return dnameFound(r.q.Name, e), nil
+		return dnameFound(r.q, e), nil
 	}
 	return t.acceptDenial(ctx, z, r)
 }
@@ -41,9 +41,19 @@ func (t *task) acceptAnswer(ctx context.Context, z *zone, r *reply) (*found, err
 		if s.Name != r.q.Name || s.Type != r.q.Type && r.q.Type != dns.TypeANY {
 			continue
 		}
+		if s.Type == dns.TypeRRSIG { // nobody vouches for it, and it is not kept
+			e := entry(s)
+			e.Status, e.TTL = dnssec.Insecure, t.lifetime(ttlOf(s))
+			t.finish(z, &e)
+			return &found{sets: []cache.RRset{e}}, nil
+		}
 		e, err := t.acceptSet(ctx, z, r, s)
 		if err != nil {
 			return nil, err
+		}
+		if e.Kind == cache.NoData { // nothing of it may be told
+			t.keep(e)
+			return fromEntry(r.q, e), nil
 		}
 		if r.q.Type != dns.TypeANY {
 			t.keep(e)
@@ -107,9 +117,9 @@ func (t *task) acceptDNAME(ctx context.Context, z *zone, r *reply) (cache.RRset,
 // acceptSet validates one set and gives it its status and lifetime.
 func (t *task) acceptSet(ctx context.Context, z *zone, r *reply, s dnssec.Set) (cache.RRset, error) {
 	e := entry(s)
-	e.TTL = t.lifetime(z, ttlOf(s))
+	e.TTL = t.lifetime(ttlOf(s))
 	if t.cd {
-		setTTL(&e)
+		t.finish(z, &e)
 		return e, nil
 	}
 	keys, err := t.judges(ctx, z, s, &e)
@@ -126,10 +136,21 @@ func (t *task) acceptSet(ctx context.Context, z *zone, r *reply, s dnssec.Set) (
 			if err := t.acceptWildcard(r, keys, signed.Wildcard, &e); err != nil {
 				return e, err
 			}
+			if e.Status == dnssec.Secure {
+				t.rememberWildcard(e, signed.Wildcard)
+			}
 		}
 	}
-	setTTL(&e)
+	t.finish(z, &e)
 	return e, nil
+}
+
+// finish makes e ready to be kept and given out. What a parent takes back ends
+// with its delegation (ghost domains): until then e is kept at most.
+func (t *task) finish(z *zone, e *cache.RRset) {
+	t.r.config.withholdPrivate(e)
+	setTTL(e)
+	e.TTL = min(e.TTL, z.left(t.now()))
 }
 
 // judges gives the keys that must have signed s; nil, with the status in e, when
@@ -161,6 +182,7 @@ func (t *task) acceptWildcard(r *reply, keys *dnssec.KeySet, encloser string, e 
 	if p.Status == dnssec.Bogus {
 		return bogusFailure(p.Verdict)
 	}
+	t.rememberSpans(keys.Zone, d, nil)
 	e.Status, e.Code, e.Text = p.Status, p.Code, p.Text
 	e.Proof = proofs(nil, r.authority)
 	e.TTL = min(e.TTL, d.TTL(), denialTTL(r.authority))
@@ -175,8 +197,9 @@ func (t *task) acceptDenial(ctx context.Context, z *zone, r *reply) (*found, err
 		e.Kind = cache.NXDomain
 	}
 	soa := r.soa()
-	if soa != nil { // without one it is not kept (RFC 2308 §5)
-		e.TTL = t.lifetime(z, min(negativeTTL(*soa), cache.MaxNegativeTTL))
+	e.TTL = failureTTL // without SOA it says not for how long (RFC 2308 §5): as with a failure
+	if soa != nil {
+		e.TTL = min(t.lifetime(negativeTTL(*soa)), t.r.config.MaxNegativeTTL)
 	}
 	e.Proof = proofs(soa, r.authority)
 	if !t.cd {
@@ -184,9 +207,29 @@ func (t *task) acceptDenial(ctx context.Context, z *zone, r *reply) (*found, err
 			return nil, err
 		}
 	}
-	setTTL(&e)
+	t.capProof(e.Proof, soa)
+	e.TTL = min(e.TTL, z.left(t.now()))
 	t.keep(e)
 	return fromEntry(r.q, e), nil
+}
+
+// capProof bounds the TTL of each record of a denial; the whole is kept for the
+// lowest. The SOA says for how long a denial is true (RFC 2308 §3).
+func (t *task) capProof(proof []dns.RR, soa *dnssec.Set) {
+	for _, rr := range proof {
+		h := rr.Header()
+		ttl := time.Duration(h.Ttl) * time.Second
+		if soa != nil && h.Name == soa.Name && (h.Rrtype == dns.TypeSOA || covers(rr, dns.TypeSOA)) {
+			ttl = negativeTTL(*soa)
+		}
+		h.Ttl = uint32(min(t.lifetime(ttl), t.r.config.MaxNegativeTTL) / time.Second) // #nosec G115 -- at most three hours
+	}
+}
+
+// covers says whether rr is a signature over typ.
+func covers(rr dns.RR, typ uint16) bool {
+	sig, ok := rr.(*dns.RRSIG)
+	return ok && sig.TypeCovered == typ
 }
 
 func (t *task) proveDenial(ctx context.Context, z *zone, r *reply, soa *dnssec.Set, e *cache.RRset) error {
@@ -228,6 +271,7 @@ func (t *task) proveDenial(ctx context.Context, z *zone, r *reply, soa *dnssec.S
 	if p.Status == dnssec.Bogus {
 		return bogusFailure(p.Verdict)
 	}
+	t.rememberSpans(keys.Zone, d, soa)
 	e.Status, e.Code, e.Text, e.Cut = p.Status, p.Code, p.Text, p.Cut
 	e.TTL = min(e.TTL, d.TTL(), denialTTL(r.authority))
 	return nil
@@ -243,9 +287,9 @@ func (r *reply) signedDenial() *dnssec.Set {
 	return nil
 }
 
-// lifetime bounds ttl by what the delegation that led here has left.
-func (t *task) lifetime(z *zone, ttl time.Duration) time.Duration {
-	return min(ttl, max(z.expires.Sub(t.now()), 0), cache.MaxTTL)
+// lifetime bounds ttl as the configuration has it.
+func (t *task) lifetime(ttl time.Duration) time.Duration {
+	return min(max(ttl, t.r.config.MinTTL), t.r.config.MaxTTL)
 }
 
 // keep puts e where it belongs: apart, if it was not validated.

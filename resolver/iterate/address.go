@@ -34,6 +34,11 @@ func (c *Config) mayAsk(addr netip.Addr) bool {
 			return true
 		}
 	}
+	return isPublic(addr)
+}
+
+// isPublic says whether addr can be that of a server on the Internet.
+func isPublic(addr netip.Addr) bool {
 	if !addr.IsGlobalUnicast() || addr.IsPrivate() {
 		return false
 	}

@@ -21,12 +21,13 @@ type cursor struct {
 	sent    int
 	note    string // why the last server was of no use
 	looped  bool   // an address was not found because of the way here
-	// fellBack: what the parents of the servers' own zones gave is in the list.
-	fellBack bool
+	// fallen counts how many ways of falling back were taken.
+	fallen int
+	child  []string // servers that only the zone itself names
 }
 
 type candidate struct {
-	addr  netip.Addr
+	addr  netip.AddrPort
 	tries int
 	done  bool // has answered, or is of no use
 }
@@ -37,11 +38,15 @@ const (
 	explore     = 20   // one in so many questions goes to any server rather than the fastest
 	maxServerNS = 20   // NS records of a zone that are used
 	maxGlue     = 40   // addresses of a zone that are used
+	maxForeign  = 2    // of these, that came from who may not speak for the name
 	ednsSize    = 1232 // fits every path without fragments (RFC 9715)
 )
 
 func (t *task) cursor(z *zone) *cursor {
 	c := &cursor{t: t, z: z}
+	for _, server := range z.servers {
+		c.servers = append(c.servers, candidate{addr: server})
+	}
 	for _, ns := range z.ns {
 		usable := false
 		for _, addr := range z.glue[ns] {
@@ -68,13 +73,14 @@ func (c *cursor) add(addr netip.Addr) bool {
 	if !c.t.r.config.mayAsk(addr) {
 		return false
 	}
+	server := netip.AddrPortFrom(addr, c.t.r.config.Port)
 	for _, have := range c.servers {
-		if have.addr == addr {
+		if have.addr == server {
 			return true
 		}
 	}
 	if len(c.servers) < maxGlue {
-		c.servers = append(c.servers, candidate{addr: addr})
+		c.servers = append(c.servers, candidate{addr: server})
 	}
 	return true
 }
@@ -89,7 +95,10 @@ func (c *cursor) next(ctx context.Context) (*candidate, error) {
 			return s, nil
 		}
 		if len(c.names) == 0 {
-			break
+			if !c.fallBack() {
+				break
+			}
+			continue
 		}
 		name := c.names[0]
 		c.names = c.names[1:]
@@ -106,14 +115,6 @@ func (c *cursor) next(ctx context.Context) (*candidate, error) {
 			c.add(addr)
 		}
 	}
-	if !c.fellBack {
-		c.fellBack = true
-		for _, ns := range c.z.ns {
-			for _, addr := range c.t.parentGlue(ns) {
-				c.add(addr)
-			}
-		}
-	}
 	for tries := range maxTries {
 		// What is backed off from gets one chance, the last.
 		if s := c.best(tries, tries == 0); s != nil {
@@ -121,6 +122,38 @@ func (c *cursor) next(ctx context.Context) (*candidate, error) {
 		}
 	}
 	return nil, nil
+}
+
+// fallBack finds further servers in places that are less to be relied on, one
+// place at a time; false when there are no more.
+func (c *cursor) fallBack() bool {
+	c.fallen++
+	switch c.fallen {
+	case 1:
+		if len(c.servers) == 0 { // as where two zones have their servers in each other
+			for _, addr := range c.z.foreign {
+				c.add(addr)
+			}
+		}
+		c.addParentGlue(c.z.ns)
+	case 2:
+		c.child = c.t.childServers(c.z)
+		c.names = append(c.names, c.child...)
+	case 3:
+		c.addParentGlue(c.child)
+	default:
+		return false
+	}
+	return true
+}
+
+// addParentGlue adds what the parents of the servers' own zones gave.
+func (c *cursor) addParentGlue(servers []string) {
+	for _, ns := range servers {
+		for _, addr := range c.t.parentGlue(ns) {
+			c.add(addr)
+		}
+	}
 }
 
 // best is the fastest of the servers that were tried that often.
@@ -133,7 +166,7 @@ func (c *cursor) best(tries int, downToo bool) *candidate {
 		if s.done || s.tries != tries {
 			continue
 		}
-		rtt, down := c.t.r.servers.rank(s.addr, c.z.name)
+		rtt, down := c.t.r.servers.rank(s.addr.Addr(), c.z.name)
 		if down && !downToo {
 			continue
 		}
@@ -169,22 +202,26 @@ func (t *task) ask(ctx context.Context, c *cursor, q Question) (*reply, error) {
 				return nil, err
 			}
 			if c.note == "" {
-				c.note = fmt.Sprintf("%s at %s gives no reply", c.z.name, s.addr)
+				c.note = fmt.Sprintf("%s at %s gives no reply", c.z.name, s.addr.Addr())
 			}
 			continue
 		}
 		s.done = true
-		r, why := readReply(c.z.name, q, msg)
+		r, why := c.z.read(q, msg)
 		if r == nil {
 			// A failure may be of this one name; only who disclaims the zone is lame.
 			if msg.Rcode == dns.RcodeRefused || msg.Rcode == dns.RcodeNotAuth || msg.Rcode == dns.RcodeSuccess && !msg.Truncated {
-				t.r.servers.setLame(s.addr, c.z.name)
+				t.r.servers.setLame(s.addr.Addr(), c.z.name)
 			}
-			c.note = fmt.Sprintf("%s at %s %s", c.z.name, s.addr, why)
+			c.note = fmt.Sprintf("%s at %s %s", c.z.name, s.addr.Addr(), why)
 			continue
 		}
-		if r.recursive {
-			spare = r // better than nothing
+		t.noteChildServers(c.z, r, msg)
+		if r.doubtful {
+			if r.kind == noData {
+				t.r.servers.setLame(s.addr.Addr(), c.z.name)
+			}
+			spare = r
 			continue
 		}
 		return r, nil
@@ -213,52 +250,56 @@ func (c *cursor) failure(q Question) error {
 
 // exchange asks one server: with EDNS unless it is known not to understand, and
 // over TCP when the reply is cut short (RFC 7766 §5).
-func (t *task) exchange(ctx context.Context, z *zone, addr netip.Addr, q Question) (*dns.Msg, error) {
-	known := t.r.servers
+func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Question) (*dns.Msg, error) {
+	known, addr := t.r.servers, server.Addr()
+	k := flightKey{server: server, Question: q, recurse: z.forward}
 	// Without EDNS there are no signatures, so a signed zone is never asked so.
 	plain := z.status < signedZone && known.plain(addr)
-	msg, err := t.send(ctx, addr, q, !plain, false)
+	k.edns = !plain
+	msg, err := t.send(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	unknown := msg.Rcode == dns.RcodeFormatError || msg.Rcode == dns.RcodeNotImplemented
 	if unknown && msg.IsEdns0() == nil && !plain && z.status < signedZone && known.mayBePlain(addr) {
-		again, err := t.send(ctx, addr, q, false, false)
+		k.edns = false
+		again, err := t.send(ctx, k)
 		if err != nil {
 			return nil, err
 		}
 		if again.Rcode != msg.Rcode {
 			known.setPlain(addr)
-			plain = true
+		} else {
+			k.edns = true
 		}
 		msg = again
 	}
 	if msg.Truncated {
-		return t.send(ctx, addr, q, !plain, true)
+		k.stream = true
+		return t.send(ctx, k)
 	}
 	return msg, nil
 }
 
 // send sends one query and waits for its reply, together with whoever else asks
 // the same now.
-func (t *task) send(ctx context.Context, addr netip.Addr, q Question, edns, stream bool) (*dns.Msg, error) {
+func (t *task) send(ctx context.Context, k flightKey) (*dns.Msg, error) {
 	if err := t.alive(ctx); err != nil {
 		return nil, err
 	}
 	if err := spend(&t.spent.Queries, t.r.config.Limits.Queries, "queries"); err != nil {
 		return nil, err
 	}
-	r := t.r
+	r, addr := t.r, k.server.Addr()
 	timeout := r.servers.timeout(addr)
-	if stream {
+	if k.stream {
 		timeout = maxTimeout // the handshake and a long reply take round trips of their own
 	}
-	k := flightKey{netip.AddrPortFrom(addr, r.config.Port), q, edns, stream}
 	msg, err := r.flights.do(ctx, k, timeout, func(ctx context.Context) (*dns.Msg, error) {
 		start := r.config.Clock()
-		msg, err := r.config.Exchange.Exchange(ctx, k.server, query(q, edns), stream)
+		msg, err := r.config.Exchange.Exchange(ctx, k.server, k.query(), k.stream)
 		switch {
-		case err == nil && !stream:
+		case err == nil && !k.stream:
 			r.servers.answered(addr, r.config.Clock().Sub(start), msg.IsEdns0() != nil)
 		case err != nil && context.Cause(ctx) != context.Canceled:
 			r.servers.silent(addr)
@@ -286,10 +327,13 @@ func (t *task) alive(ctx context.Context) error {
 	}
 }
 
-func query(q Question, edns bool) *dns.Msg {
+// query is the message that k stands for.
+func (k flightKey) query() *dns.Msg {
 	m := new(dns.Msg)
-	m.Question = []dns.Question{{Name: q.Name, Qtype: q.Type, Qclass: dns.ClassINET}}
-	if edns {
+	m.RecursionDesired = k.recurse
+	m.CheckingDisabled = k.recurse // it is checked here
+	m.Question = []dns.Question{{Name: k.Name, Qtype: k.Type, Qclass: dns.ClassINET}}
+	if k.edns {
 		m.SetEdns0(ednsSize, true)
 	}
 	return m

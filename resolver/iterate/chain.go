@@ -31,6 +31,9 @@ func (t *task) secureChild(ctx context.Context, z, child *zone, r *reply) (time.
 		t.trust(child, anchors)
 		return cache.MaxTTL, nil
 	}
+	if t.r.distrusted(child.name, t.now()) {
+		return t.distrust(child), nil
+	}
 	if z.status != dnssec.Secure {
 		child.status, child.code, child.text = z.status, z.code, z.text
 		return cache.MaxTTL, nil
@@ -134,6 +137,7 @@ func (t *task) readDS(z *zone, keys *dnssec.KeySet, name string, r *reply) (cach
 	if p.Status == dnssec.Bogus {
 		return cache.RRset{}, bogusFailure(p.Verdict)
 	}
+	t.rememberSpans(keys.Zone, d, nil)
 	e := cache.RRset{
 		Name: name, Type: dns.TypeDS, Kind: cache.NoData, Rank: cache.RankAuthority,
 		Status: p.Status, Cut: p.Cut, Code: p.Code, Text: p.Text,
@@ -238,13 +242,18 @@ func (t *task) authority(ctx context.Context, z *zone, owner string, rrtype uint
 	return t.cutsTowards(ctx, z, to)
 }
 
-// anchored is the zone of the deepest trust anchor between z and owner, served
-// by z's servers; or z.
+// anchored is the zone of the deepest trust anchor, or negative one, between z
+// and owner, served by z's servers; or z.
 func (t *task) anchored(z *zone, owner string) *zone {
 	for n := owner; strictlyBelow(z.name, n); n = parent(n) {
 		if anchors := t.r.anchorsAt(n); anchors != nil {
 			a := t.within(z, n)
 			t.trust(a, anchors)
+			return a
+		}
+		if t.r.distrusted(n, t.now()) {
+			a := t.within(z, n)
+			t.distrust(a)
 			return a
 		}
 	}
@@ -253,7 +262,7 @@ func (t *task) anchored(z *zone, owner string) *zone {
 
 // within is the zone at name that z's servers serve too.
 func (t *task) within(z *zone, name string) *zone {
-	return &zone{name: name, ns: z.ns, glue: z.glue, expires: z.expires}
+	return &zone{name: name, ns: z.ns, glue: z.glue, expires: z.expires, servers: z.servers, forward: z.forward}
 }
 
 // cutsTowards goes label by label from the secure zone z to name and gives the

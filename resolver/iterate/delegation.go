@@ -19,7 +19,10 @@ type zone struct {
 	name    string
 	ns      []string
 	glue    map[string][]netip.Addr // by name server; what the parent gave, for this zone only
+	foreign []netip.Addr            // of servers that the parent may not speak for; the last resort
 	expires time.Time               // by what the parents granted; nothing learned here lives longer
+	servers []netip.AddrPort        // of a stub or forward zone, in place of ns and glue
+	forward bool                    // servers are resolvers
 
 	status dnssec.Status // of the chain from the trust anchor to here
 	code   uint16        // why it is not Secure
@@ -27,6 +30,9 @@ type zone struct {
 	ds     []dns.RR       // what vouches for the keys, when Secure: DS, or trust anchors
 	keys   *dnssec.KeySet // once fetched
 }
+
+// left is for how long the delegation still holds.
+func (z *zone) left(now time.Time) time.Duration { return max(z.expires.Sub(now), 0) }
 
 const signedZone = dnssec.Secure
 
@@ -41,12 +47,17 @@ func (t *task) closest(ctx context.Context, q Question) (*zone, error) {
 	if q.Type == dns.TypeDS && n != "." {
 		n = parent(n)
 	}
-	for ; n != "."; n = parent(n) {
+	for ; ; n = parent(n) {
+		if z, err := t.configuredZone(ctx, n); z != nil || err != nil {
+			return z, err
+		}
+		if n == "." {
+			return t.root(ctx)
+		}
 		if z := t.knownZone(n); z != nil {
 			return z, nil
 		}
 	}
-	return t.root(ctx)
 }
 
 // knownZone is the zone cut at name, if it is known.
@@ -78,8 +89,15 @@ func (t *task) delegate(ctx context.Context, z *zone, r *reply) (*zone, error) {
 	for _, rr := range r.glue {
 		name := dns.CanonicalName(rr.Header().Name)
 		addr, ok := addressOf(rr)
-		if ok && rr.Header().Class == dns.ClassINET && below(z.name, name) && slices.Contains(child.ns, name) &&
-			len(kept) < maxGlue && t.r.config.mayAsk(addr) {
+		switch {
+		case !ok || rr.Header().Class != dns.ClassINET || !slices.Contains(child.ns, name) || !t.r.config.mayAsk(addr):
+		case !below(z.name, name):
+			// Who may delegate the zone may send us anywhere with it; but what it
+			// says of others' names is often old.
+			if len(child.foreign) < maxForeign {
+				child.foreign = append(child.foreign, addr)
+			}
+		case len(kept) < maxGlue:
 			rr = dns.Copy(rr)
 			rr.Header().Name = name
 			kept = append(kept, rr)
@@ -169,7 +187,10 @@ func (t *task) root(ctx context.Context) (*zone, error) {
 		return z, nil
 	}
 	hints := *t.r.hints
-	z := &zone{name: ".", ns: hints.ns, glue: hints.glue, expires: t.now().Add(hintsTTL)}
+	// Nobody takes the root back: its servers are to be asked for again, but what
+	// they say may outlast them.
+	z := &zone{name: ".", ns: hints.ns, glue: hints.glue, expires: t.now().Add(cache.MaxTTL)}
+	ttl := hintsTTL
 	var glue []dns.RR
 	c := t.cursor(&hints)
 	r, err := t.ask(ctx, c, Question{".", dns.TypeNS})
@@ -179,7 +200,7 @@ func (t *task) root(ctx context.Context) (*zone, error) {
 		}
 	} else if r.kind == answer {
 		set := r.set(r.answer, dns.TypeNS, ".")
-		z.ns, z.expires = namesIn(set.RRs), t.now().Add(min(ttlOf(*set), cache.MaxTTL))
+		z.ns, ttl = namesIn(set.RRs), min(ttlOf(*set), cache.MaxTTL)
 		z.glue = map[string][]netip.Addr{}
 		for _, ns := range z.ns {
 			// The addresses of servers known before are those of the hints; those
@@ -201,6 +222,8 @@ func (t *task) root(ctx context.Context) (*zone, error) {
 	z.status = dnssec.Insecure
 	if anchors := t.r.anchorsAt("."); anchors != nil {
 		t.trust(z, anchors)
+	} else if t.r.distrusted(".", t.now()) {
+		t.distrust(z)
 	}
 	t.zones["."] = z
 	var nsRRs []dns.RR
@@ -212,7 +235,7 @@ func (t *task) root(ctx context.Context) (*zone, error) {
 	}
 	t.r.cache.Put(cache.RRset{
 		Name: ".", Type: dns.TypeNS, Use: cache.Delegation, Rank: cache.RankReferral,
-		TTL: z.expires.Sub(t.now()), Granted: z.expires,
+		TTL: ttl, Granted: z.expires,
 		Status: z.status, Code: z.code, Text: z.text, RRs: nsRRs, Proof: z.ds, Glue: glue,
 	})
 	return z, nil

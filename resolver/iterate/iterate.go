@@ -94,6 +94,31 @@ type Config struct {
 	// RFC 9156).
 	NoMinimisation bool
 	Limits         Limits // of one request; the zero value means DefaultLimits
+
+	Stubs           []Stub
+	Forwards        []Forward
+	NegativeAnchors []NegativeAnchor
+
+	// PrivateAddresses must not be what names on the Internet stand for (DNS
+	// rebinding); such records are left out of answers, except at or below
+	// PrivateDomains.
+	PrivateAddresses []netip.Prefix
+	PrivateDomains   []string
+	// DNS64 makes AAAA records out of A records with this prefix (RFC 6147); the
+	// zero value makes none.
+	DNS64 netip.Prefix
+
+	// ServeStale is for how long answers are given past their TTL when no server
+	// answers any more (RFC 8767); 0, the default: never. StaleTTL is the TTL that
+	// they then have, default 30 s.
+	ServeStale, StaleTTL time.Duration
+
+	// MinTTL and MaxTTL bound for how long answers are kept, MaxNegativeTTL
+	// denials (RFC 8767 §4, RFC 2308 §5); default 0, a day, and three hours, and
+	// the latter two are the most that is possible. What a signature or the
+	// delegation ends earlier ends earlier.
+	MinTTL, MaxTTL, MaxNegativeTTL time.Duration
+
 	// Random gives a number below n, to choose among servers with; no secret
 	// depends on it. Default: math/rand/v2.
 	Random func(n int) int
@@ -105,9 +130,13 @@ type Resolver struct {
 	config  Config
 	anchors map[string][]dns.RR // by zone
 	hints   *zone
-	cache   *cache.RRsets
-	servers *servers
-	flights flights
+	// Stubs and forwards, and until when negative trust anchors hold, by name.
+	configured map[string]*configured
+	negative   map[string]time.Time
+	cache      *cache.RRsets
+	denials    *cache.Denials
+	servers    *servers
+	flights    flights
 }
 
 // New returns a resolver with an empty cache.
@@ -118,6 +147,9 @@ func New(c Config) (*Resolver, error) {
 	if c.DisableIPv4 && c.DisableIPv6 {
 		return nil, errors.New("iterate: both IPv4 and IPv6 are disabled")
 	}
+	if err := checkDNS64(c.DNS64); err != nil {
+		return nil, err
+	}
 	if c.Port == 0 {
 		c.Port = 53
 	}
@@ -127,15 +159,32 @@ func New(c Config) (*Resolver, error) {
 	if c.Limits == (Limits{}) {
 		c.Limits = DefaultLimits()
 	}
+	if c.MaxTTL <= 0 || c.MaxTTL > cache.MaxTTL {
+		c.MaxTTL = cache.MaxTTL
+	}
+	if c.MaxNegativeTTL <= 0 || c.MaxNegativeTTL > cache.MaxNegativeTTL {
+		c.MaxNegativeTTL = cache.MaxNegativeTTL
+	}
+	c.MinTTL = min(max(c.MinTTL, 0), c.MaxTTL)
+	if c.StaleTTL <= 0 {
+		c.StaleTTL = 30 * time.Second
+	}
 	if c.Random == nil {
 		c.Random = rand.IntN
 	}
 	r := &Resolver{
 		config:  c,
 		anchors: map[string][]dns.RR{},
-		cache:   cache.NewRRsets(c.CacheBytes, c.Clock),
+		cache:   cache.NewRRsets(c.CacheBytes/8*7, c.Clock),
+		denials: cache.NewDenials(c.CacheBytes/8, c.Clock),
 		servers: newServers(c.Clock),
 		flights: flights{running: map[flightKey]*flight{}},
+
+		configured: map[string]*configured{}, negative: map[string]time.Time{},
+	}
+	r.cache.KeepStale(c.ServeStale)
+	if err := r.configure(); err != nil {
+		return nil, err
 	}
 	for _, rr := range c.Anchors {
 		rr = dns.Copy(rr)
@@ -168,7 +217,7 @@ func (r *Resolver) anchorsAt(zone string) []dns.RR {
 }
 
 // CacheBytes is what the RRset cache holds at present.
-func (r *Resolver) CacheBytes() int64 { return r.cache.Bytes() }
+func (r *Resolver) CacheBytes() int64 { return r.cache.Bytes() + r.denials.Bytes() }
 
 // Resolve answers q. It returns a Result with Rcode SERVFAIL and EDE where
 // resolution or validation fails; ctx and Limits.Time bound the time.
@@ -181,16 +230,23 @@ func (r *Resolver) Resolve(ctx context.Context, q Request) *Result {
 	if !askable(q.Type) {
 		return &Result{Rcode: dns.RcodeNotImplemented, EDE: []EDE{{dns.ExtendedErrorCodeInvalidQueryType, "type " + dns.Type(q.Type).String() + " is not resolved"}}}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, r.config.Limits.Time, errOutOfTime)
+	patience := r.config.Limits.Time
+	if _, ok := r.staleFor(q.Question); ok {
+		patience = min(patience, stalePatience)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errOutOfTime)
 	defer cancel()
-	return r.newTask(q.CheckingDisabled).follow(ctx, q)
+	t := r.newTask(q.CheckingDisabled)
+	if r.config.DNS64.IsValid() {
+		return t.translate(ctx, q)
+	}
+	return r.sentinel(q, t.follow(ctx, q))
 }
 
-// askable leaves out what is no data of a zone (RFC 6895 §3.1, RFC 9824 §3.1) and
-// RRSIG, which belongs to no RRset and cannot be validated.
+// askable leaves out what is no data of a zone (RFC 6895 §3.1, RFC 9824 §3.1).
 func askable(t uint16) bool {
 	switch t {
-	case dns.TypeNone, dns.TypeOPT, dns.TypeRRSIG, dns.TypeSIG, dns.TypeNXNAME:
+	case dns.TypeNone, dns.TypeOPT, dns.TypeSIG, dns.TypeNXNAME:
 		return false
 	case dns.TypeANY:
 		return true

@@ -12,9 +12,20 @@ import (
 // lookup finds what there is at one name, from the cache or from the servers.
 // Aliases are not followed.
 func (t *task) lookup(ctx context.Context, q Question) (*found, error) {
-	if f, err := t.remembered(q); f != nil || err != nil {
-		return f, err
+	f, err := t.remembered(q)
+	if f == nil && err == nil {
+		f, err = t.search(ctx, q)
 	}
+	if err != nil {
+		if stale := t.stale(q, asFailure(err)); stale != nil {
+			return stale, nil
+		}
+	}
+	return f, err
+}
+
+// search finds what there is at one name from the servers.
+func (t *task) search(ctx context.Context, q Question) (*found, error) {
 	if t.active[q] {
 		return nil, &failure{kind: badPath, code: dns.ExtendedErrorCodeNoReachableAuthority, text: "finding " + q.String() + " needs itself"}
 	}
@@ -24,6 +35,9 @@ func (t *task) lookup(ctx context.Context, q Question) (*found, error) {
 	t.active[q] = true
 	defer delete(t.active, q)
 	f, err := t.descend(ctx, q)
+	for err != nil && t.bypass(q.Name, asFailure(err)) {
+		f, err = t.descend(ctx, q)
+	}
 	if err != nil {
 		t.rememberFailure(q, asFailure(err))
 	}
@@ -36,7 +50,7 @@ func (t *task) descend(ctx context.Context, q Question) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := minimiser{q: q, off: t.r.config.NoMinimisation}
+	m := minimiser{q: q, off: t.r.config.NoMinimisation || z.forward}
 	for range t.r.config.Limits.Referrals + minimiseMax + 1 {
 		if z.status == dnssec.Bogus && !t.cd {
 			return nil, &failure{kind: bogusData, code: z.code, text: z.text}
@@ -52,7 +66,10 @@ func (t *task) descend(ctx context.Context, q Question) (*found, error) {
 				continue
 			}
 		}
+		outer := t.probing
+		t.probing = asked != q
 		f, next, err := t.askZone(ctx, z, asked)
+		t.probing = outer
 		switch {
 		case err != nil && asked != q && asFailure(err).kind <= bogusData:
 			m.off = true // broken for short names is not broken (RFC 9156 §2.3)
@@ -124,7 +141,7 @@ func (t *task) cached(q Question) (cache.RRset, bool) {
 // remembered answers q from the cache: data, denial, alias, or the reason why it
 // failed a moment ago. Both results are nil when nothing is known.
 func (t *task) remembered(q Question) (*found, error) {
-	if q.Type == dns.TypeANY {
+	if q.Type == dns.TypeANY || q.Type == dns.TypeRRSIG {
 		return nil, nil
 	}
 	if s, ok := t.cached(q); ok {
@@ -136,8 +153,11 @@ func (t *task) remembered(q Question) (*found, error) {
 	for n := q.Name; n != "."; {
 		n = parent(n)
 		if s, ok := t.cached(Question{n, dns.TypeDNAME}); ok && s.Kind != cache.NoData {
+			if s.Kind == cache.Positive && (s.Status == dnssec.Secure || t.cd) {
+				return dnameFound(q, s), nil
+			}
 			if s.Kind == cache.Positive {
-				return dnameFound(q.Name, s), nil
+				continue // unsigned, it speaks only for the name it came with: a forged one could take a zone
 			}
 			if s.Status == dnssec.Secure { // RFC 8020: nothing below a name that is proven not to exist
 				return fromEntry(q, s), nil
@@ -147,7 +167,7 @@ func (t *task) remembered(q Question) (*found, error) {
 	s, ok := t.r.cache.Get(cache.Failure, q.Name, q.Type)
 	switch {
 	case !ok:
-		return nil, nil
+		return t.deduce(q), nil
 	case s.Status == dnssec.Bogus && t.cd:
 		return nil, nil // what cannot be validated is what CD asks for
 	case s.Status == dnssec.Bogus:
@@ -186,11 +206,15 @@ func fromEntry(q Question, s cache.RRset) *found {
 	return f
 }
 
-// dnameFound is the alias that a DNAME above name makes of it.
-func dnameFound(name string, s cache.RRset) *found {
-	made, target, ok := synthesise(name, s)
+// dnameFound is the alias that a DNAME above the name makes of it, which is the
+// answer when an alias is what was asked for.
+func dnameFound(q Question, s cache.RRset) *found {
+	made, target, ok := synthesise(q.Name, s)
 	if !ok {
 		return &found{rcode: dns.RcodeYXDomain, sets: []cache.RRset{s}} // RFC 6672 §2.2
+	}
+	if q.Type == dns.TypeCNAME || q.Type == dns.TypeANY {
+		target = ""
 	}
 	return &found{sets: []cache.RRset{s, made}, target: target}
 }

@@ -32,8 +32,13 @@ func (m *minimiser) next(n int) Question {
 	if labels >= left {
 		return m.q
 	}
-	// A rather than NS: some servers answer for NS only at the cut (§2.1).
-	return Question{lastLabels(m.q.Name, m.have+labels), dns.TypeA}
+	// A rather than NS: some servers answer for NS only at the cut (§2.1). Who
+	// asks for NS has nothing to hide behind another type.
+	asked := Question{lastLabels(m.q.Name, m.have+labels), dns.TypeA}
+	if m.q.Type == dns.TypeNS {
+		asked.Type = dns.TypeNS
+	}
+	return asked
 }
 
 // deeper notes that asked exists and is no zone cut.

@@ -30,12 +30,28 @@ type reply struct {
 	answer    []dnssec.Set
 	authority []dnssec.Set
 	glue      []dns.RR // addresses of the additional section; judged when used
-	// recursive: not from authority but from a resolver's cache, it seems.
-	recursive bool
+	// doubtful: not from authority but from a resolver's cache, it seems, or from
+	// a server that knows nothing. Better than no reply at all.
+	doubtful bool
 }
 
 // maxTTLField: larger ones count as 0 (RFC 2181 §8).
 const maxTTLField = 1<<31 - 1
+
+// read is readReply for a message of z's servers. Resolvers answer without
+// authority, and refer to nobody.
+func (z *zone) read(q Question, msg *dns.Msg) (*reply, string) {
+	if !z.forward {
+		return readReply(z.name, q, msg)
+	}
+	own := *msg // is shared
+	own.Authoritative = true
+	r, why := readReply(z.name, q, &own)
+	if r != nil && r.kind == referral {
+		return nil, "refers elsewhere instead of resolving"
+	}
+	return r, why
+}
 
 // readReply scrubs and classifies msg, which a server of zone gave for q. A nil
 // reply means that the server is of no use for this zone, and why.
@@ -48,8 +64,11 @@ func readReply(zone string, q Question, msg *dns.Msg) (*reply, string) {
 	if msg.Truncated {
 		return nil, "answered truncated over TCP"
 	}
-	r := &reply{q: q, recursive: msg.RecursionAvailable && !msg.Authoritative}
+	r := &reply{q: q, doubtful: msg.RecursionAvailable && !msg.Authoritative}
 	r.answer = collect(zone, msg.Answer, nil)
+	if q.Type == dns.TypeRRSIG {
+		r.answer = bareSignatures(q.Name, msg.Answer)
+	}
 	strangers := false
 	r.authority = collect(zone, msg.Ns, &strangers)
 	if r.kind = r.positive(); r.kind != 0 && (msg.Rcode != dns.RcodeYXDomain || r.kind == redirect) {
@@ -68,14 +87,45 @@ func readReply(zone string, q Question, msg *dns.Msg) (*reply, string) {
 	case soa != nil && (q.Type != dns.TypeDS || soa.Name != q.Name || q.Name == "."):
 		r.kind = noData
 	case r.cut(zone) != nil:
-		r.kind, r.recursive = referral, false
+		r.kind, r.doubtful = referral, false
 		r.glue = addresses(msg.Extra)
-	case soa == nil && len(r.answer) == 0 && msg.Authoritative && !strangers && r.set(r.authority, dns.TypeNS, "") == nil:
-		r.kind = noData // without SOA: true, but not for the cache
+	case soa == nil && len(r.answer) == 0 && msg.Authoritative && !strangers && r.refersNowhere(zone):
+		r.kind = noData // without SOA (RFC 2308 §2.2, type 3)
+	case msg.Rcode == dns.RcodeSuccess && !strangers && r.saysNothing():
+		r.kind, r.doubtful = noData, true
 	default:
 		return nil, "is not authoritative"
 	}
 	return r, ""
+}
+
+// refersNowhere: there are no NS records but those of the zone itself.
+func (r *reply) refersNowhere(zone string) bool {
+	ns := r.set(r.authority, dns.TypeNS, "")
+	return ns == nil || ns.Name == zone
+}
+
+// saysNothing: there is neither an answer nor word of a zone.
+func (r *reply) saysNothing() bool {
+	return r.set(r.answer, dns.TypeCNAME, r.q.Name) == nil &&
+		r.set(r.authority, dns.TypeNS, "") == nil && r.set(r.authority, dns.TypeSOA, "") == nil
+}
+
+// bareSignatures are the RRSIG records of name, when they are what was asked for.
+// They belong to no RRset and cannot be validated (RFC 4035 §3.2.4).
+func bareSignatures(name string, section []dns.RR) []dnssec.Set {
+	s := dnssec.Set{Name: name, Type: dns.TypeRRSIG}
+	for _, rr := range section {
+		if sig, ok := rr.(*dns.RRSIG); ok && sig.Hdr.Class == dns.ClassINET && dns.CanonicalName(sig.Hdr.Name) == name {
+			rr = dns.Copy(rr)
+			rr.Header().Name = name
+			s.RRs = append(s.RRs, rr)
+		}
+	}
+	if len(s.RRs) == 0 {
+		return nil
+	}
+	return []dnssec.Set{s}
 }
 
 func addresses(section []dns.RR) []dns.RR {
@@ -212,8 +262,9 @@ func collect(zone string, section []dns.RR, strangers *bool) []dnssec.Set {
 			h.Ttl = 0
 		}
 		if sig, ok := rr.(*dns.RRSIG); ok {
-			s := at(name, sig.TypeCovered)
-			s.Sigs = append(s.Sigs, sig)
+			if s := at(name, sig.TypeCovered); len(s.Sigs) < maxSigs {
+				s.Sigs = append(s.Sigs, sig)
+			}
 			continue
 		}
 		s := at(name, h.Rrtype)
@@ -231,6 +282,10 @@ func collect(zone string, section []dns.RR, strangers *bool) []dnssec.Set {
 	}
 	return kept
 }
+
+// maxSigs bounds the signatures of one set that are looked at and passed on. Two
+// keys of each of two algorithms make four (CVE-2023-50387).
+const maxSigs = 8
 
 // ttlOf is the one TTL of a set: its lowest (RFC 2181 §5.2).
 func ttlOf(s dnssec.Set) time.Duration {

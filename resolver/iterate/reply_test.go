@@ -45,7 +45,8 @@ func TestRepliesAreReadForWhatTheySay(t *testing.T) {
 		{"no data", Question{"www.example.", 1}, 0, true, nil, list{soa}, noData},
 		{"no data, said of a cache too", Question{"www.example.", 1}, 0, false, nil, list{soa}, noData},
 		{"no data, no SOA", Question{"www.example.", 1}, 0, true, nil, nil, noData},
-		{"nothing", Question{"www.example.", 1}, 0, false, nil, nil, 0},
+		{"nothing", Question{"www.example.", 1}, 0, false, nil, nil, noData},
+		{"another type than was asked for", Question{"www.example.", 28}, 0, false, list{"www.example. A 192.0.2.1"}, nil, noData},
 		{"no such name", Question{"www.example.", 1}, dns.RcodeNameError, true, nil, list{soa}, noName},
 		{"no such name, by the SOA of another zone", Question{"www.example.", 1}, dns.RcodeNameError, true, nil, list{"other. SOA a. b. 1 1 1 1 1"}, 0},
 		{"no such name, by the SOA of a sister", Question{"www.example.", 1}, dns.RcodeNameError, false, nil, list{"sub.example. SOA a. b. 1 1 1 1 1"}, 0},
@@ -56,7 +57,7 @@ func TestRepliesAreReadForWhatTheySay(t *testing.T) {
 		{"a referral upward", Question{"www.example.", 1}, 0, false, nil, list{". NS a."}, 0},
 		{"a referral to a sister of the name", Question{"www.example.", 1}, 0, false, nil, list{"sub.example. NS a."}, 0},
 		{"no DS, by the child", Question{"sub.example.", dns.TypeDS}, 0, true, nil, list{"sub.example. SOA a. b. 1 1 1 1 1"}, 0},
-		{"an answer of another class", Question{"www.example.", 1}, 0, false, list{"www.example. CH A 192.0.2.1"}, nil, 0},
+		{"an answer of another class", Question{"www.example.", 1}, 0, false, list{"www.example. CH A 192.0.2.1"}, nil, noData},
 		{"a failure", Question{"www.example.", 1}, dns.RcodeServerFailure, true, list{"www.example. A 192.0.2.1"}, nil, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,8 +18,11 @@ type task struct {
 	spent Limits // counts, of the fields that count
 	// zones met on the way, so that one whose delegation has no TTL is usable
 	// for this request (RFC 1035 §3.2.1).
-	zones  map[string]*zone
-	active map[Question]bool // look-ups under way, to find loops
+	zones   map[string]*zone
+	active  map[Question]bool // look-ups under way, to find loops
+	probing bool              // asking a minimised question
+	// bypassed are forward zones whose servers gave nothing (Forward.First).
+	bypassed map[string]bool
 }
 
 func (r *Resolver) newTask(cd bool) *task {
@@ -31,7 +34,7 @@ func (r *Resolver) newTask(cd bool) *task {
 			RejectSHA1: r.config.RejectSHA1,
 		},
 		zones:  map[string]*zone{},
-		active: map[Question]bool{},
+		active: map[Question]bool{}, bypassed: map[string]bool{},
 	}
 }
 
@@ -63,8 +66,10 @@ func (t *task) follow(ctx context.Context, q Request) *Result {
 		case f.target == "":
 			return res
 		case seen[f.target]:
-			// "CNAME loops signalled as an error" (RFC 1034 §3.6.2).
-			return failed(&failure{kind: unreachable, code: dns.ExtendedErrorCodeOther, text: "alias loop at " + f.target})
+			// "CNAME loops signalled as an error" (RFC 1034 §3.6.2), and shown.
+			loop := failed(&failure{kind: unreachable, code: dns.ExtendedErrorCodeOther, text: "alias loop at " + f.target})
+			loop.Answer = res.Answer
+			return loop
 		case q.Stop != nil && q.Stop(f.target):
 			res.Stopped = f.target
 			return res

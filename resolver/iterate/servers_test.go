@@ -175,7 +175,7 @@ func TestTheFastestServerIsAskedMostAndOthersNowAndThen(t *testing.T) {
 		if err != nil || c == nil {
 			t.Fatal(c, err)
 		}
-		first[c.addr]++
+		first[c.addr.Addr()]++
 	}
 	// The chance of a slow one is 1 in 40; 2000 times that within wide bounds.
 	if first[slow] < 10 || first[slow] > 150 {
@@ -208,7 +208,7 @@ func TestTruncatedRepliesAreAskedForOverTCP(t *testing.T) {
 }
 
 func TestQueriesOfferEDNSWithoutFragments(t *testing.T) {
-	m := query(Question{"example.", dns.TypeA}, true)
+	m := flightKey{Question: Question{"example.", dns.TypeA}, edns: true}.query()
 	if opt := m.IsEdns0(); opt == nil || opt.UDPSize() != 1232 || !opt.Do() || m.RecursionDesired {
 		t.Errorf("%v", m)
 	}

@@ -29,7 +29,6 @@ type Stage struct {
 	// Settle returns when nothing moves any more without the player.
 	Settle func()
 	Now    func() time.Time
-	Sleep  func(time.Duration)
 	Log    func(format string, args ...any) // may be nil
 }
 
@@ -50,20 +49,26 @@ func (st *Stage) Play(s *Scenario) error {
 	if s.Settings.Unsupported != "" {
 		return Unsupported(s.Settings.Unsupported)
 	}
+	for _, step := range s.Steps {
+		if s.Settings.Snooping && step.Kind == "QUERY" && step.Entry != nil && !step.Entry.RD {
+			return Unsupported("access-control: allow_snoop")
+		}
+	}
 	if st.Log == nil {
 		st.Log = func(string, ...any) {}
 	}
 	n := newNetwork(s, st.Log)
-	start, offset := st.Now(), time.Duration(0)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	p := &player{Stage: st, network: n, ctx: ctx, now: st.Now()}
 	if !s.Settings.Now.IsZero() {
-		offset = s.Settings.Now.Sub(start)
+		p.now = s.Settings.Now
 	}
-	r, err := st.Build(s.Settings, n, func() time.Time { return st.Now().Add(offset) })
+	r, err := st.Build(s.Settings, n, p.clock)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	p := &player{Stage: st, network: n, resolver: r, ctx: ctx}
+	p.resolver = r
 	err = p.play(s)
 	cancel()
 	p.asking.Wait()
@@ -80,7 +85,14 @@ type player struct {
 	rounds   int // replies and silences so far
 
 	mu      sync.Mutex
-	answers []answer // not yet checked, in the order that they came; guarded by mu
+	now     time.Time // guarded by mu, as all below
+	answers []answer  // not yet checked, in the order that they came
+}
+
+func (p *player) clock() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now
 }
 
 // answer is what came for a question.
@@ -98,7 +110,7 @@ func (p *player) play(s *Scenario) error {
 		step := &s.Steps[i]
 		p.Settle()
 		done, err := p.check(step)
-		if err == nil && !done && p.network.serve(now(s, i)) {
+		if err == nil && !done && p.network.serve(at(s, i)) {
 			if p.rounds++; p.rounds > maxRounds {
 				err = errors.New("the resolver asks without end")
 			} else {
@@ -121,9 +133,9 @@ func (p *player) play(s *Scenario) error {
 	return nil
 }
 
-// now is the number that decides which ranges are in force before step i: its own,
+// at is the number that decides which ranges are in force before step i: its own,
 // as testbound has it, or that of the step before, as Deckard does.
-func now(s *Scenario, i int) int {
+func at(s *Scenario, i int) int {
 	if s.Settings.Deckard && i > 0 {
 		i--
 	}
@@ -186,9 +198,11 @@ func (p *player) happen(s *Step) (done bool, err error) {
 	case "CHECK_OUT_QUERY":
 		return false, errors.New("no such query is waiting")
 	case "REPLY":
-		if s.Entry == nil || !p.network.reply(s) {
-			return false, errors.New("no such query is waiting")
+		if s.Entry == nil {
+			return false, errors.New("no entry")
 		}
+		// It may come too late for a resolver that does not wait that long.
+		p.network.reply(s)
 	case "TIMEOUT", "ERROR":
 		// How often a server is asked again is the resolver's affair.
 		p.silence(func(w *waiting) bool { return w.fits(&Step{Address: s.Address}) })
@@ -262,6 +276,7 @@ func (p *player) silence(fits func(*waiting) bool) bool {
 }
 
 // pass lets time pass: ELAPSE and a number of seconds, which may have decimals.
+// It is the resolver's clock that goes on; who waits for a server goes on waiting.
 func (p *player) pass(s *Step) error {
 	if len(s.Args) < 2 || s.Args[0] != "ELAPSE" {
 		return Unsupported("TIME_PASSES without ELAPSE")
@@ -270,6 +285,8 @@ func (p *player) pass(s *Step) error {
 	if err != nil {
 		return err
 	}
-	p.Sleep(d)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now = p.now.Add(d)
 	return nil
 }

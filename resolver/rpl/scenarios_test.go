@@ -100,7 +100,7 @@ func play(t *testing.T, file string, tell bool) (err error) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		stage := rpl.Stage{
-			Settle: synctest.Wait, Now: time.Now, Sleep: time.Sleep,
+			Settle: synctest.Wait, Now: time.Now,
 			Build: func(set rpl.Settings, n *rpl.Network, clock func() time.Time) (rpl.Resolver, error) {
 				return build(dir, set, n, clock)
 			},
@@ -174,15 +174,27 @@ func configure(dir string, c *resolver.Recursion, set rpl.Settings) error {
 	var hints strings.Builder
 	for _, z := range set.Stubs {
 		if z.Name != "." {
-			return rpl.Unsupported("stub zone")
+			c.StubZones = append(c.StubZones, zoneConfig(z))
+			continue
 		}
 		for _, a := range z.Servers {
 			hints.WriteString(". 3600 NS root.invalid.\nroot.invalid. 3600 " + family(a) + " " + a.String() + "\n")
 		}
 	}
-	if len(set.Forwards) > 0 {
-		return rpl.Unsupported("forward zone")
+	for _, z := range set.Forwards {
+		c.ForwardZones = append(c.ForwardZones, zoneConfig(z))
 	}
+	for _, name := range set.Insecure {
+		c.Negative = append(c.Negative, resolver.NegativeAnchorConfig{Name: name, Until: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)})
+	}
+	c.DNS64, c.PrivateAddresses, c.PrivateDomains = set.DNS64, set.PrivateAddresses, set.PrivateDomains
+	if set.ServeExpired {
+		c.ServeStale, c.StaleTTL = 24*time.Hour, set.ServeExpiredReplyTTL
+		if set.ServeExpiredTTL > 0 {
+			c.ServeStale = set.ServeExpiredTTL
+		}
+	}
+	c.MinTTL, c.MaxTTL, c.MaxNegativeTTL = set.MinTTL, set.MaxTTL, set.MaxNegativeTTL
 	if hints.Len() > 0 {
 		c.RootHints = filepath.Join(dir, "root.hints")
 		if err := os.WriteFile(c.RootHints, []byte(hints.String()), 0o600); err != nil {
@@ -199,6 +211,14 @@ func configure(dir string, c *resolver.Recursion, set rpl.Settings) error {
 		anchors.WriteString("anchor.invalid. 3600 DS 1 13 2 " + strings.Repeat("00", 32) + "\n")
 	}
 	return os.WriteFile(c.TrustAnchors, []byte(anchors.String()), 0o600)
+}
+
+func zoneConfig(z rpl.Zone) resolver.ZoneConfig {
+	c := resolver.ZoneConfig{Name: z.Name, First: z.First}
+	for _, a := range z.Servers {
+		c.Servers = append(c.Servers, a.String())
+	}
+	return c
 }
 
 func family(a netip.Addr) string {

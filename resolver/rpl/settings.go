@@ -27,7 +27,6 @@ type Settings struct {
 	PrivateAddresses     []netip.Prefix // which must not come from outside
 	PrivateDomains       []string       // but for these
 	DNS64                netip.Prefix
-	DNS64IgnoreAAAA      []string
 	Refused              []netip.Prefix // whose questions are refused
 	ServeExpired         bool
 	ServeExpiredAfter    time.Duration // serve-expired-client-timeout
@@ -35,6 +34,9 @@ type Settings struct {
 	ServeExpiredTTL      time.Duration
 	Prefetch             bool
 
+	// Snooping: questions that ask for no recursion are answered from the cache.
+	Snooping bool
+	fakes    bool // algorithms that no resolver knows any more are to be taken
 	// Deckard: CONFIG has no sections, as is the way of Deckard's files.
 	Deckard bool
 	// Unsupported names an option that asks for what only Unbound or Knot
@@ -47,7 +49,6 @@ type Zone struct {
 	Name    string
 	Servers []netip.Addr
 	First   bool // try the Internet when the servers give nothing
-	Own     bool // servers by name, prefetching and the like: what is not supported
 }
 
 // setting is one "key: value" of CONFIG and the section that it stands in.
@@ -122,10 +123,12 @@ func unquote(s string) string { return strings.Trim(strings.TrimSpace(s), `"'`) 
 var ignored = map[string]bool{
 	"server": true, "stub-zone": true, "forward-zone": true,
 	"target-fetch-policy": true, "minimal-responses": true, "iter-scrub-promiscuous": true,
-	"rrset-roundrobin": true, "fake-sha1": true, "fake-dsa": true, "log-servfail": true, "val-log-level": true,
+	"rrset-roundrobin": true, "log-servfail": true, "val-log-level": true,
 	"verbosity": true, "do-not-query-localhost": true, "harden-glue": true, "ede": true,
 	"num-queries-per-thread": true, "stub-prime": true, "stub-name": true, "local-zone": true,
-	"discard-timeout": true, "outbound-msg-retry": true, "val-max-restart": true, "max-query-restarts": true,
+	"discard-timeout": true, "val-max-restart": true,
+	// Hardening that asks more, or believes less, on the way to the same answer.
+	"harden-referral-path": true, "harden-unverified-glue": true,
 	"max-global-quota": true, "aggressive-nsec": true, "ede-serve-expired": true,
 }
 
@@ -136,6 +139,11 @@ func (s *Settings) read(config []setting) error {
 		s.Deckard = s.Deckard && c.section == ""
 		if err := s.set(c); err != nil {
 			return fmt.Errorf("%s: %q: %w", c.key, c.value, err)
+		}
+	}
+	for _, rr := range s.Anchors {
+		if ds, ok := rr.(*dns.DS); ok && ds.Algorithm == dns.DSA && s.fakes {
+			s.lack("DSA, which testbound fakes")
 		}
 	}
 	return nil
@@ -163,7 +171,13 @@ func (s *Settings) set(c setting) (err error) {
 	case "domain-insecure":
 		s.Insecure = append(s.Insecure, dns.CanonicalName(c.value))
 	case "val-override-date", "val-override-timestamp":
+		if c.value == "-1" {
+			s.lack(c.key + ": -1") // signatures of any age
+			return nil
+		}
 		s.Now, err = readDate(c.value)
+	case "fake-sha1", "fake-dsa":
+		s.fakes = yes
 	case "query-minimization", "qname-minimisation":
 		s.NoMinimisation = c.value == "off" || c.value == "no"
 	case "do-ip4":
@@ -178,8 +192,7 @@ func (s *Settings) set(c setting) (err error) {
 		s.PrivateDomains = append(s.PrivateDomains, dns.CanonicalName(c.value))
 	case "dns64-prefix":
 		s.DNS64, err = netip.ParsePrefix(c.value)
-	case "dns64-ignore-aaaa":
-		s.DNS64IgnoreAAAA = append(s.DNS64IgnoreAAAA, dns.CanonicalName(c.value))
+		s.DNS64 = s.DNS64.Masked()
 	case "access-control":
 		return s.access(c.value)
 	case "cache-min-ttl":
@@ -194,6 +207,9 @@ func (s *Settings) set(c setting) (err error) {
 		var ms int
 		ms, err = strconv.Atoi(c.value)
 		s.ServeExpiredAfter = time.Duration(ms) * time.Millisecond
+		if ms == 0 {
+			s.lack(c.key + ": 0") // stale answers before the servers are asked
+		}
 	case "serve-expired-reply-ttl":
 		s.ServeExpiredReplyTTL, err = seconds(c.value)
 	case "serve-expired-ttl":
@@ -206,7 +222,7 @@ func (s *Settings) set(c setting) (err error) {
 		if strings.Contains(c.value, "respip") {
 			s.lack("module respip")
 		}
-	case "trust-anchor-signaling", "harden-referral-path", "harden-unverified-glue", "do-nat64", "answer-cookie":
+	case "trust-anchor-signaling", "do-nat64", "answer-cookie":
 		if yes {
 			s.lack(c.key)
 		}
@@ -257,7 +273,11 @@ func (s *Settings) server(c setting) error {
 
 func (s *Settings) access(value string) error {
 	who, what, _ := strings.Cut(value, " ")
-	if strings.HasPrefix(strings.TrimSpace(what), "allow") {
+	switch strings.TrimSpace(what) {
+	case "allow_snoop":
+		s.Snooping = true
+		return nil
+	case "allow":
 		return nil // all are allowed
 	}
 	p, err := netip.ParsePrefix(who)
