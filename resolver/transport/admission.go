@@ -52,6 +52,13 @@ func (a *admission) name(client netip.Prefix) bool {
 	return true
 }
 
+// crowded says whether a client has a quarter of what it may have.
+func (a *admission) crowded(client netip.Prefix) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return 4*a.clients[client] >= a.mostPerClient
+}
+
 // leave gives a place back.
 func (a *admission) leave(client netip.Prefix) {
 	a.mu.Lock()

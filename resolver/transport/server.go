@@ -58,10 +58,11 @@ type TLS struct {
 // Server holds the open sockets. Between Listen and Serve queries wait in the
 // kernel.
 type Server struct {
-	c   Config
-	m   *metrics
-	udp []*udpSocket
-	tcp []listener // TCP, then DoT, then DoH
+	c    Config
+	m    *metrics
+	udp  []*udpSocket
+	tcp  []listener   // TCP, then DoT, then DoH
+	quic []quicSocket // DoH, then DoQ
 }
 
 // Listen opens the sockets. The caller must call Serve or Close.
@@ -87,13 +88,25 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 	for _, t := range []struct {
 		speaks blocklog.Transport
 		addrs  []netip.AddrPort
-	}{{blocklog.TCP, c.TCP}, {blocklog.DoT, c.DoT}} {
+	}{{blocklog.TCP, c.TCP}, {blocklog.DoT, c.DoT}, {blocklog.DoH, c.DoH}} {
 		for _, addr := range t.addrs {
 			l, err := listenTCP(ctx, addr)
 			if err != nil {
 				return nil, errors.Join(fmt.Errorf("listen at %s by %s: %w", addr, strings.ToUpper(t.speaks.String()), err), s.Close())
 			}
 			s.tcp = append(s.tcp, listener{l, t.speaks})
+		}
+	}
+	for _, t := range []struct {
+		speaks blocklog.Transport
+		addrs  []netip.AddrPort
+	}{{blocklog.DoH, s.DoH()}, {blocklog.DoQ, c.DoQ}} { // HTTP/3 at the ports of HTTP/2
+		for _, addr := range t.addrs {
+			q, err := listenQUIC(ctx, addr, t.speaks)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("listen at %s by QUIC: %w", addr, err), s.Close())
+			}
+			s.quic = append(s.quic, q)
 		}
 	}
 	for _, addr := range c.UDP {
@@ -149,6 +162,20 @@ func (s *Server) TCP() []netip.AddrPort { return s.speaking(blocklog.TCP) }
 // DoT returns the addresses that are listened at.
 func (s *Server) DoT() []netip.AddrPort { return s.speaking(blocklog.DoT) }
 
+// DoH returns the addresses that are listened at, by TCP and UDP.
+func (s *Server) DoH() []netip.AddrPort { return s.speaking(blocklog.DoH) }
+
+// DoQ returns the addresses that are listened at.
+func (s *Server) DoQ() []netip.AddrPort {
+	var addrs []netip.AddrPort
+	for _, q := range s.quic {
+		if q.speaks == blocklog.DoQ {
+			addrs = append(addrs, q.address())
+		}
+	}
+	return addrs
+}
+
 func (s *Server) speaking(t blocklog.Transport) []netip.AddrPort {
 	var addrs []netip.AddrPort
 	for _, l := range s.tcp {
@@ -176,6 +203,12 @@ func (s *Server) Serve(ctx context.Context, h Handler) error {
 	if len(s.c.DoT) > 0 {
 		streams.dot = s.c.TLS.Certificates.config(s.c.TLS.Clients, "dot") // RFC 7858 §3.1, and its ALPN name
 	}
+	if len(s.c.DoQ) > 0 {
+		streams.doq = s.c.TLS.Certificates.config(s.c.TLS.Clients, "doq") // RFC 9250 §4.1.1
+	}
+	if len(s.c.DoH) > 0 {
+		streams.doh = newDoH(streams)
+	}
 
 	readers, reading := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(reading, s.stopReading)
@@ -186,6 +219,16 @@ func (s *Server) Serve(ctx context.Context, h Handler) error {
 	for _, l := range s.tcp {
 		readers.Go(func() error { return streams.accept(reading, l) })
 	}
+	if streams.doh != nil {
+		readers.Go(func() error { return streams.doh.runH2(reading) })
+	}
+	for _, q := range s.quic {
+		if q.speaks == blocklog.DoH {
+			readers.Go(func() error { return streams.doh.runH3(reading, q) })
+		} else {
+			readers.Go(func() error { return streams.acceptDoQ(reading, q) })
+		}
+	}
 	err := readers.Wait() // the readers of connections, too, stop when reading ends
 
 	grace := time.AfterFunc(s.c.Grace, func() {
@@ -193,7 +236,7 @@ func (s *Server) Serve(ctx context.Context, h Handler) error {
 		streams.abort()
 	})
 	udp.wait()
-	streams.wait()
+	streams.wait(work)
 	grace.Stop()
 	return errors.Join(err, s.Close())
 }
@@ -203,6 +246,11 @@ func (s *Server) Close() error {
 	var errs []error
 	for _, u := range s.udp {
 		errs = append(errs, u.conn.Close())
+	}
+	for _, q := range s.quic {
+		if err := q.conn.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	for _, l := range s.tcp {
 		if err := l.Close(); !errors.Is(err, net.ErrClosed) {

@@ -30,6 +30,7 @@ type fakeHandler struct {
 	commit   func() error                           // result of Commit
 	resolve  func(ctx context.Context, name string) // before a reply is resolved
 	padding  int                                    // bytes of TXT in each reply
+	ttl      uint32                                 // of it, in seconds
 	from     func(Meta)                             // before a reply at once is made
 }
 
@@ -54,7 +55,7 @@ func (h *fakeHandler) reply(dst []byte, q *wire.Query, from Meta) []byte {
 	var b wire.Builder
 	b.Start(dst, q, q.Limit(from.Stream()))
 	for left := h.padding; left > 0; left -= 200 {
-		b.Answer(0, dns.TypeTXT, 0, append([]byte{200}, make([]byte, 200)...))
+		b.Answer(0, dns.TypeTXT, h.ttl, append([]byte{200}, make([]byte, 200)...))
 	}
 	return b.Finish(0, false)
 }
@@ -160,10 +161,22 @@ func (r *running) counter(name string, labels ...string) float64 {
 // eventually waits until a metric has a value.
 func (r *running) eventually(want float64, name string, labels ...string) {
 	r.t.Helper()
-	for r.counter(name, labels...) != want {
+	r.await(func(got float64) bool { return got == want }, name, labels...)
+}
+
+// eventuallySome waits until a metric is not 0 any more.
+func (r *running) eventuallySome(name string, labels ...string) {
+	r.t.Helper()
+	r.await(func(got float64) bool { return got > 0 }, name, labels...)
+}
+
+func (r *running) await(is func(float64) bool, name string, labels ...string) {
+	r.t.Helper()
+	patience := time.After(20 * time.Second) // running into it is a failure, never slowness
+	for !is(r.counter(name, labels...)) {
 		select {
-		case <-r.t.Context().Done():
-			r.t.Fatalf("%s%v is %v, want %v", name, labels, r.counter(name, labels...), want)
+		case <-patience:
+			r.t.Fatalf("%s%v stays %v", name, labels, r.counter(name, labels...))
 		case <-time.After(time.Millisecond):
 		}
 	}

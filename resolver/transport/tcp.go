@@ -8,7 +8,10 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/quic-go/quic-go"
 
 	"cordon/blocklog"
 )
@@ -26,12 +29,15 @@ type streams struct {
 	handler   Handler
 	workers   *workers
 	admission *admission
-	dot       *tls.Config // nil without DoT
+	dot, doq  *tls.Config // nil without DoT, DoQ
 	doh       *doh        // nil without DoH
 
+	handshakes atomic.Int64 // QUIC handshakes under way
+
 	group sync.WaitGroup // one per open connection
-	mu    sync.Mutex     // guards open
+	mu    sync.Mutex     // guards what follows
 	open  map[net.Conn]struct{}
+	quic  []*quic.Transport
 }
 
 func newStreams(c *Config, m *metrics, h Handler, w *workers) *streams {
@@ -111,16 +117,18 @@ func (o *opening) run(ctx context.Context) string {
 	if o.meta.Transport == blocklog.TCP {
 		return newStream(o.streams, conn, o.meta).run(ctx)
 	}
-	config := o.dot
 	if o.meta.Transport == blocklog.DoH {
-		config = o.doh.tls
+		held := holdConn(conn)
+		secure, reason := o.handshake(ctx, held, o.doh.tls)
+		if reason != "" {
+			return reason
+		}
+		held.meta = o.meta
+		return o.doh.serve(secure, held)
 	}
-	secure, reason := o.handshake(ctx, config)
+	secure, reason := o.handshake(ctx, conn, o.dot)
 	if reason != "" {
 		return reason
-	}
-	if o.meta.Transport == blocklog.DoH {
-		return o.doh.serve(secure, o.meta)
 	}
 	return newStream(o.streams, secure, o.meta).run(ctx)
 }
@@ -154,14 +162,14 @@ func (o *opening) readProxy(ctx context.Context) (reason string) {
 }
 
 // handshake makes the connection a TLS one.
-func (o *opening) handshake(ctx context.Context, config *tls.Config) (_ *tls.Conn, reason string) {
+func (o *opening) handshake(ctx context.Context, conn net.Conn, config *tls.Config) (_ *tls.Conn, reason string) {
 	if !o.c.mayShakeHands(o.meta.Peer.Addr()) {
 		o.m.refused.WithLabelValues("handshakes").Inc()
 		return nil, closedRefused
 	}
 	shaking, cancel := context.WithTimeout(ctx, o.c.Handshake)
 	defer cancel()
-	secure := tls.Server(o.conn, config)
+	secure := tls.Server(conn, config)
 	switch err := secure.HandshakeContext(shaking); {
 	case ctx.Err() != nil:
 		return nil, closedShutdown
@@ -182,17 +190,32 @@ func (s *streams) track(conn net.Conn, open bool) {
 	}
 }
 
-// wait returns when all connections have ended.
-func (s *streams) wait() {
+// wait finishes what is under way until ctx ends, and returns when all
+// connections have ended.
+func (s *streams) wait(ctx context.Context) {
+	if s.doh != nil {
+		s.doh.stop(ctx)
+	}
 	s.group.Wait()
 	s.workers.wait()
+	s.closeQUIC()
 }
 
 // abort closes all connections, whatever is under way.
 func (s *streams) abort() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for conn := range s.open {
 		_ = conn.Close()
+	}
+	s.mu.Unlock()
+	s.closeQUIC()
+}
+
+func (s *streams) closeQUIC() {
+	s.mu.Lock()
+	all := s.quic
+	s.mu.Unlock()
+	for _, t := range all {
+		_ = t.Close() // twice does no harm
 	}
 }
