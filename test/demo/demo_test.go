@@ -271,9 +271,10 @@ func TestDemo(t *testing.T) {
 			"audit/checkpoint", "audit/tile", "authority/register/checkpoint", "authority/register/tile",
 			"resolver/resolver.yaml", "auditor/auditor.yaml", "resolver/blocklog",
 		} {
-			if _, err := os.Stat(filepath.Join(data, name)); err != nil {
-				t.Error(err)
-			}
+			d.eventually("there is "+name, func() error {
+				_, err := os.Stat(filepath.Join(data, name))
+				return err
+			})
 		}
 		for _, log := range []struct{ vkey, checkpoint string }{
 			{"keys/audit.vkey", "audit/checkpoint"}, {"keys/register.vkey", "authority/register/checkpoint"},
