@@ -258,6 +258,7 @@ func (s *siege) storm() {
 	f := s.forge(s.edition())
 	s.show(f.dir)
 	s.takes()
+	dir := filepath.Join(f.dir, "metadata")
 	stop, stopped := make(chan struct{}), make(chan error, 1)
 	go func() {
 		for n := 0; ; n++ {
@@ -267,25 +268,26 @@ func (s *siege) storm() {
 				return
 			default:
 			}
-			if err := os.WriteFile(filepath.Join(f.dir, "metadata", fmt.Sprintf("%d.tmp", n%50)), nil, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.tmp", n%50)), nil, 0o600); err != nil {
 				stopped <- err
 				return
 			}
 			time.Sleep(100 * time.Microsecond) // else the machine, not the resolver, is what is tried
 		}
 	}()
+	defer func() {
+		close(stop)
+		s.check(<-stopped)
+	}()
 	if err := s.holds(s.serial); err != nil {
 		s.t().Error(err)
 	}
 	// Into the same folder, so that the watch stays where it is.
-	next := s.edition()
-	dir := f.dir
+	next, shown := s.edition(), f.dir
 	f.edition = next
-	f.dir = dir
+	f.dir = shown
 	for _, part := range []string{"target", "targets", "snapshot", "timestamp"} {
 		f.put(part, f.bytes(next, part))
 	}
 	s.takes()
-	close(stop)
-	s.check(<-stopped)
 }

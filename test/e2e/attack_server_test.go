@@ -204,8 +204,9 @@ func TestAttacksByTheServer(t *testing.T) {
 	} {
 		s.under(t, a.name, func(t *testing.T) {
 			before := s.r.metrics()
-			s.show(s.edition().dir)
+			// In this order, so that nothing honest is taken between.
 			server.turns(a.evil)
+			s.show(s.edition().dir)
 			s.refuses(before, a.reasons...)
 			server.evil.Store(nil)
 			s.recovers()
@@ -235,8 +236,8 @@ func TestAttacksByTheServer(t *testing.T) {
 			})
 		}
 		before := s.r.metrics()
-		s.show(honest.dir)
 		server.turns(tagged(served))
+		s.show(honest.dir)
 		s.refuses(before, "signature", "incomplete")
 		server.turns(tagged(good))
 		s.takes()
