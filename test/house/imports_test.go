@@ -39,6 +39,8 @@ var allowed = []struct {
 	{"cordon/resolver/dnssec", nil},
 	{"cordon/resolver/local", []string{"cordon/resolver/wire"}},
 	{"cordon/resolver/rpl", nil},
+	{"cordon/resolver/cookie", nil},
+	{"cordon/resolver/fairuse", nil},
 
 	{"cordon/blocklist", []string{"cordon/signing"}},
 	{"cordon/rpz", []string{"cordon/blocklist"}},
