@@ -25,7 +25,6 @@ type sample struct {
 	Limits  *limits           `yaml:"limits"`
 	Lists   []limits          `yaml:"lists"`
 	Any     map[string]any    `yaml:"any"`
-	common  int
 	Shared  `yaml:",inline"`
 	Hidden  string `yaml:"-"`
 }

@@ -189,7 +189,7 @@ func (s *Section) check(at string) (errs []error) {
 		errs = append(errs, present(fmt.Sprintf("%s.links[%d].text", at, i), l.Text)...)
 		u, err := url.Parse(l.URL)
 		if err != nil || !(u.Scheme == "mailto" && u.Opaque != "" || (u.Scheme == "https" || u.Scheme == "http") && u.Host != "") {
-			errs = append(errs, fmt.Errorf("%s.links[%d].url: %q; write a whole address that begins with https:, http: or mailto:", at, i, l.URL))
+			errs = append(errs, fmt.Errorf("%s.links[%d].url: %q; write a whole address, of scheme https, http or mailto", at, i, l.URL))
 		}
 	}
 	return errs

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -139,7 +140,9 @@ func call(config, method, path string, body any, out io.Writer) error {
 		return fmt.Errorf("%s: control.socket is not set, so a running resolver cannot be asked; set it and restart", config)
 	}
 	client := http.Client{Timeout: patience, Transport: &http.Transport{
-		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", conf.Control.Socket) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", conf.Control.Socket)
+		},
 	}}
 	defer client.CloseIdleConnections()
 	var sent bytes.Buffer

@@ -135,7 +135,7 @@ func (w *world) isBlockedInEveryWay() map[asked]uint64 {
 			questions = append(questions, question{"propagande.example", qtype, "terrorism", ways})
 		}
 	}
-	for _, q := range []question{
+	questions = append(questions, []question{
 		{"PropaGande.eXample", dns.TypeA, "terrorism", nil},
 		{"WWW.PROPAGANDE.EXAMPLE", dns.TypeAAAA, "terrorism", []way{overTCP}},
 		{"www.propagande.example", dns.TypeA, "terrorism", nil}, // its address is in the cache
@@ -155,9 +155,7 @@ func (w *world) isBlockedInEveryWay() map[asked]uint64 {
 		{"images.example", dns.TypeAAAA, "minors", []way{do}},
 		{"images.example", dns.TypeMX, "minors", nil},
 		{"lien.libre.example", dns.TypeA, "minors", nil},
-	} {
-		questions = append(questions, q)
-	}
+	}...)
 	for _, q := range questions {
 		reply := w.ask(q.name, q.qtype, q.ways...)
 		if q.category == "" {
