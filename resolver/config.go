@@ -21,6 +21,7 @@ type Config struct {
 	Recursion  Recursion        `yaml:"recursion"`   //
 	CacheBytes int64            `yaml:"cache_bytes"` // bound of the cache of whole answers
 	Workers    int              `yaml:"workers"`     // questions being resolved at once; more are shed
+	UDP        UDPConfig        `yaml:"udp"`         //
 	Lists      []ListConfig     `yaml:"lists"`       // in order of precedence
 	Store      string           `yaml:"store"`       // folder of the last verified lists, 0700
 	Blocklog   BlocklogConfig   `yaml:"blocklog"`    //
@@ -54,6 +55,13 @@ type Recursion struct {
 	MaxNegativeTTL   time.Duration  `yaml:"max_negative_ttl"` // and denials
 	ServeStale       time.Duration  `yaml:"serve_stale"`      // for how long old answers stand in for servers that do not answer
 	StaleTTL         time.Duration  `yaml:"stale_ttl"`        // of old answers
+}
+
+// UDPConfig is how the UDP sockets are read.
+type UDPConfig struct {
+	// MaxWait is the longest wait for more packets when they come fast: a little
+	// latency for more answers a second. 0 turns it off.
+	MaxWait time.Duration `yaml:"max_wait"`
 }
 
 // ListConfig is one authority's list, with its own root of trust.
@@ -125,6 +133,7 @@ func LoadConfig(path string) (*Config, error) {
 	c := &Config{
 		CacheBytes: 256 << 20,
 		Workers:    2000,
+		UDP:        UDPConfig{MaxWait: 100 * time.Microsecond},
 		Recursion:  Recursion{Port: 53, CacheBytes: 128 << 20, Timeout: 8 * time.Second},
 		Guard: GuardConfig{
 			Starter:   true,
@@ -202,6 +211,9 @@ func (c *Config) check() error {
 		if b.value < 1<<20 {
 			return fmt.Errorf("%s: %d; use at least 1048576 (1 MiB)", b.name, b.value)
 		}
+	}
+	if c.UDP.MaxWait < 0 || c.UDP.MaxWait > 10*time.Millisecond {
+		return fmt.Errorf("udp.max_wait: %s; use 0s to 10ms", c.UDP.MaxWait)
 	}
 	if c.Recursion.Port == 0 {
 		return fmt.Errorf("recursion.port: 0; leave it out, or name the port of the laboratory's servers")

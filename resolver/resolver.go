@@ -141,6 +141,7 @@ func (r *Resolver) open() (err error) {
 	r.server, err = transport.Listen(context.Background(), transport.Config{
 		UDP: c.Listen, TCP: c.Listen,
 		InFlight:   c.Workers,
+		UDPMaxWait: c.UDP.MaxWait,
 		Clock:      r.clock,
 		Registerer: r.registry,
 		Log:        r.log,

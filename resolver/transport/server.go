@@ -27,7 +27,11 @@ type Config struct {
 	TLS     TLS
 	Proxies []netip.Prefix // whose TCP connections begin with a PROXY header, version 2
 
-	Sockets  int // UDP sockets, and reading goroutines, per address; default GOMAXPROCS
+	Sockets int // UDP sockets, and reading goroutines, per address; default GOMAXPROCS
+	// UDPMaxWait is the longest that a reading goroutine waits for more packets
+	// after a small batch, when they come fast; 0: it never does.
+	UDPMaxWait time.Duration
+
 	InFlight int // resolutions under way at a time that came by UDP, and as many by streams; default 2048
 
 	Streams          int           // stream connections at a time; default 4096
@@ -214,7 +218,7 @@ func (s *Server) Serve(ctx context.Context, h Handler) error {
 	stop := context.AfterFunc(reading, s.stopReading)
 	defer stop()
 	for _, u := range s.udp {
-		readers.Go(func() error { return u.serve(reading, h, udp, s.m) })
+		readers.Go(func() error { return u.serve(reading, h, udp, &s.c, s.m) })
 	}
 	for _, l := range s.tcp {
 		readers.Go(func() error { return streams.accept(reading, l) })

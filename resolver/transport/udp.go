@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -15,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cordon/blocklog"
-	"cordon/resolver/wire"
 )
 
 const (
@@ -24,8 +22,6 @@ const (
 	// maxQuery is the longest query taken, in bytes: far more than a name, a
 	// cookie and padding need.
 	maxQuery = 4096
-	// oobSize has room for one packet information message of either family.
-	oobSize = 64
 	// receiveBuffer is asked of the kernel, in bytes, to ride out a burst; it
 	// grants what net.core.rmem_max allows.
 	receiveBuffer = 4 << 20
@@ -33,17 +29,9 @@ const (
 	maxReadErrors = 100
 )
 
-// packetBatch is what ipv4.PacketConn and ipv6.PacketConn have in common
-// (their Message types are the same).
-type packetBatch interface {
-	ReadBatch(ms []ipv4.Message, flags int) (int, error)
-	WriteBatch(ms []ipv4.Message, flags int) (int, error)
-}
-
 // udpSocket is one listening socket. One goroutine reads it; any may write.
 type udpSocket struct {
 	conn     *net.UDPConn
-	batch    packetBatch
 	local    netip.AddrPort
 	wildcard bool // bound to no address: the source of a reply has to be set
 }
@@ -67,18 +55,11 @@ func listenUDP(ctx context.Context, addr netip.AddrPort) (*udpSocket, error) {
 		wildcard: addr.Addr().IsUnspecified(),
 	}
 	_ = conn.SetReadBuffer(receiveBuffer) // a smaller one works too
-	if v4 {
-		p := ipv4.NewPacketConn(conn)
-		if u.wildcard {
-			err = p.SetControlMessage(ipv4.FlagDst, true)
-		}
-		u.batch = p
-	} else {
-		p := ipv6.NewPacketConn(conn)
-		if u.wildcard {
-			err = p.SetControlMessage(ipv6.FlagDst, true)
-		}
-		u.batch = p
+	switch {
+	case u.wildcard && v4:
+		err = ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst, true)
+	case u.wildcard:
+		err = ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagDst, true)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("ask for packet information: %w", err), conn.Close())
@@ -88,121 +69,166 @@ func listenUDP(ctx context.Context, addr netip.AddrPort) (*udpSocket, error) {
 
 // serve reads batches until ctx ends. The replies of a batch are sent after the
 // batch was committed.
-func (u *udpSocket) serve(ctx context.Context, h Handler, w *workers, m *metrics) error {
-	l := &udpLoop{
-		udpSocket: u, handler: h, session: h.Session(), workers: w, metrics: m,
-		in:  newMessages(maxQuery, oobSize),
-		out: newMessages(wire.MaxUDP, 0),
+func (u *udpSocket) serve(ctx context.Context, h Handler, w *workers, c *Config, m *metrics) error {
+	socket, err := newKernelSocket(u.conn)
+	if err != nil {
+		return fmt.Errorf("read from the UDP socket at %s: %w", u.local, err)
 	}
-	failures := 0
-	for ctx.Err() == nil {
-		n, err := u.batch.ReadBatch(l.in, 0)
-		switch {
-		case err == nil:
-			failures = 0
-			l.answer(l.in[:n])
-		case ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
-		default:
-			m.receiveErrors.Inc()
-			if failures++; failures == maxReadErrors || errors.Is(err, net.ErrClosed) {
-				return fmt.Errorf("read from the UDP socket at %s: %w", u.local, err)
-			}
-			pause(ctx, 10*time.Millisecond)
-		}
-	}
-	return nil
+	return newUDPLoop(u, socket, h, w, newPace(c.UDPMaxWait, c.Clock), m).run(ctx)
+}
+
+// packetSocket is what the loop needs of the kernel.
+type packetSocket interface {
+	// receive reads what is there, without waiting; EAGAIN when there is nothing.
+	receive(ms []message) (int, error)
+	// await does so too, but waits until there is something or the read deadline
+	// passes.
+	await(ms []message) (int, error)
+	// send writes as many of the messages, in order, as the kernel takes. An
+	// error is that of the first message.
+	send(ms []message) (int, error)
+	// nap waits for d.
+	nap(d time.Duration)
 }
 
 // udpLoop is the state of one reading goroutine.
 type udpLoop struct {
 	*udpSocket
+	socket  packetSocket
 	handler Handler
 	session Session
 	workers *workers
 	metrics *metrics
-	in, out []ipv4.Message // batchSize each; in.Buffers[0] and out.Buffers[0] are theirs for good
+	pace    *pace
+	in      *inBatch
+	out     *outBatch
+}
+
+func newUDPLoop(u *udpSocket, s packetSocket, h Handler, w *workers, p *pace, m *metrics) *udpLoop {
+	return &udpLoop{
+		udpSocket: u, socket: s, handler: h, session: h.Session(), workers: w, metrics: m, pace: p,
+		in: newInBatch(u.wildcard), out: newOutBatch(),
+	}
+}
+
+func (l *udpLoop) run(ctx context.Context) error {
+	failures := 0
+	for ctx.Err() == nil {
+		ms := l.in.ready()
+		n, err := 0, error(unix.EAGAIN)
+		if l.pace.fast() {
+			n, err = l.socket.receive(ms)
+		}
+		if err == unix.EAGAIN {
+			n, err = l.socket.await(ms)
+		}
+		if err == nil {
+			failures = 0
+			l.in.received = n
+			l.answer()
+			// Resolutions under way need the processor that a nap would hold.
+			if d := l.pace.after(n); d > 0 && !l.workers.busy() {
+				l.socket.nap(d)
+			}
+			continue
+		}
+		if err == unix.EINTR || ctx.Err() != nil {
+			continue
+		}
+		l.metrics.receiveErrors.Inc()
+		if failures++; failures == maxReadErrors || errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("read from the UDP socket at %s: %w", l.local, err)
+		}
+		pause(ctx, 10*time.Millisecond)
+	}
+	return nil
 }
 
 // answer deals with one batch of packets. It does not allocate, but for those
 // that need resolution.
-func (l *udpLoop) answer(packets []ipv4.Message) {
+func (l *udpLoop) answer() {
 	var count [Later + 1]int
 	shed := 0
-	replies := 0
-	for i := range packets {
-		p := &packets[i]
-		addr, ok := p.Addr.(*net.UDPAddr)
-		if !ok || p.Flags&unix.MSG_TRUNC != 0 {
+	l.out.reset()
+	for i := range l.in.received {
+		query, peer, ok := l.in.packet(i)
+		if !ok {
 			count[Drop]++
 			continue
 		}
-		query := p.Buffers[0][:p.N]
-		from := Meta{Transport: blocklog.UDP, Peer: netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), uint16(addr.Port))}
-		var source []byte
-		if l.wildcard {
-			source = replySource(p.OOB[:p.NN])
-		}
-		out := &l.out[replies]
-		reply, verdict := l.session.Answer(out.Buffers[0][:0], query, from)
+		from := Meta{Transport: blocklog.UDP, Peer: peer}
+		reply, verdict := l.session.Answer(l.out.buffer(), query, from)
 		count[verdict]++
 		switch verdict {
 		case Reply:
-			out.Buffers[0], out.Addr, out.OOB = reply, addr, source
-			replies++
+			l.out.add(reply, l.in.address(i), l.in.source(i))
 		case Later:
-			if !l.resolve(query, from, source) {
+			if !l.resolve(query, from, l.in.address(i), l.in.source(i)) {
 				shed++
 			}
 		}
 	}
 	l.metrics.udp.count(count, shed)
-	if replies == 0 {
+	if l.out.replies == 0 {
 		return
 	}
 	if err := l.session.Commit(); err != nil {
-		l.metrics.udp.withheld.Add(float64(replies))
+		l.metrics.udp.withheld.Add(float64(l.out.replies))
 		return
 	}
-	l.send(l.out[:replies])
+	l.send()
 }
 
-// send writes all messages; one that the kernel refuses is counted and passed
-// over.
-func (l *udpLoop) send(ms []ipv4.Message) {
-	for len(ms) > 0 {
-		n, err := l.batch.WriteBatch(ms, 0)
-		if err != nil || n == 0 { // the first one failed
-			l.metrics.udp.sendErrors.Inc()
-			n = 1
+// send writes all replies of the batch; one that the kernel refuses is counted
+// and passed over.
+func (l *udpLoop) send() {
+	for ms := l.out.messages(); len(ms) > 0; {
+		n, err := l.socket.send(ms)
+		if n > 0 {
+			ms = ms[n:]
+			continue
 		}
-		ms = ms[n:]
+		if err == unix.EINTR {
+			continue
+		}
+		// The first one failed. Of several replies in one message, which a
+		// device or a path may not be able to take, each is tried by itself.
+		if ms[0].segments() > 1 {
+			ms = l.out.split(ms, err)
+			continue
+		}
+		l.metrics.udp.sendErrors.Inc()
+		ms = ms[1:]
 	}
 }
 
 // resolve hands a query to a worker, with copies of what the next batch will
 // overwrite.
-func (l *udpLoop) resolve(query []byte, from Meta, source []byte) bool {
-	query, source = bytes.Clone(query), bytes.Clone(source)
+func (l *udpLoop) resolve(query []byte, from Meta, address, source []byte) bool {
+	query, address, source = bytes.Clone(query), bytes.Clone(address), bytes.Clone(source)
 	return l.workers.start(func(ctx context.Context) {
 		reply := l.handler.Resolve(ctx, query, from)
 		if reply == nil {
 			return
 		}
-		if _, _, err := l.conn.WriteMsgUDPAddrPort(reply, source, from.Peer); err != nil {
+		if err := l.sendOne(reply, address, source); err != nil {
 			l.metrics.udp.sendErrors.Inc()
 		}
 	})
 }
 
-func newMessages(size, oob int) []ipv4.Message {
-	ms := make([]ipv4.Message, batchSize)
-	for i := range ms {
-		ms[i].Buffers = [][]byte{make([]byte, size)}
-		if oob > 0 {
-			ms[i].OOB = make([]byte, oob)
-		}
+// sendOne writes a reply from any goroutine.
+func (u *udpSocket) sendOne(reply, address, source []byte) error {
+	raw, err := u.conn.SyscallConn()
+	if err != nil {
+		return err
 	}
-	return ms
+	var sent error
+	err = raw.Write(func(fd uintptr) bool {
+		sent = sendmsg(int(fd), reply, address, source)
+		return sent != unix.EAGAIN // else wait for room
+	})
+	return errors.Join(err, sent)
 }
 
 // pause waits for d or until ctx ends.

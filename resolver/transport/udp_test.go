@@ -2,13 +2,20 @@ package transport
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
+	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
+	"unsafe"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -16,7 +23,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cordon/blocklog"
-	"cordon/resolver/wire"
 )
 
 func TestUDPAnswersAtOnceAndLater(t *testing.T) {
@@ -137,11 +143,18 @@ func TestUDPDropsWhatIsLongerThanAnyQuery(t *testing.T) {
 	r.eventually(1, "cordon_queries_total", "udp", "dropped")
 }
 
-// constantSession answers everything with the same bytes.
-type constantSession struct{ commits int }
+// constantSession answers everything with the query.
+type constantSession struct {
+	commits  int
+	lengthen byte // a query that begins with it gets a longer reply
+}
 
 func (s *constantSession) Answer(dst, query []byte, _ Meta) ([]byte, Verdict) {
-	return append(dst, query...), Reply
+	dst = append(dst, query...)
+	if query[0] == s.lengthen {
+		dst = append(append(dst, query...), query...)
+	}
+	return dst, Reply
 }
 
 func (s *constantSession) Commit() error {
@@ -149,81 +162,230 @@ func (s *constantSession) Commit() error {
 	return nil
 }
 
-// failingBatch takes some messages at a time and refuses one of them.
-type failingBatch struct {
-	packetBatch
-	refuse  int // index of the message that cannot be sent
-	sent    []string
-	written int
+// fakeSocket is a kernel whose answers a test chooses; what is nil does nothing.
+type fakeSocket struct {
+	onReceive func(ms []message) (int, error)
+	onSend    func(ms []message) (int, error)
+	onNap     func(time.Duration)
 }
 
-func (b *failingBatch) WriteBatch(ms []ipv4.Message, _ int) (int, error) {
-	if b.written == b.refuse {
-		b.written++
-		return 0, unix.EPERM
+func (s *fakeSocket) receive(ms []message) (int, error) { return s.onReceive(ms) }
+func (s *fakeSocket) await(ms []message) (int, error)   { return s.onReceive(ms) }
+func (s *fakeSocket) nap(d time.Duration)               { s.onNap(d) }
+
+func (s *fakeSocket) send(ms []message) (int, error) {
+	if s.onSend == nil {
+		return len(ms), nil
 	}
-	n := min(3, len(ms), max(1, b.refuse-b.written))
-	for _, m := range ms[:n] {
-		b.sent = append(b.sent, string(m.Buffers[0]))
-	}
-	b.written += n
-	return n, nil
+	return s.onSend(ms)
 }
 
-func newLoop(t testing.TB, batch packetBatch, s Session) *udpLoop {
+// sessionHandler has one session.
+type sessionHandler struct{ s Session }
+
+func (h sessionHandler) Session() Session                           { return h.s }
+func (sessionHandler) Resolve(context.Context, []byte, Meta) []byte { return nil }
+
+func newLoop(t testing.TB, socket packetSocket, s Session) *udpLoop {
 	t.Helper()
 	m, err := newMetrics(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &udpLoop{
-		udpSocket: &udpSocket{batch: batch}, session: s, metrics: m,
-		in: newMessages(maxQuery, oobSize), out: newMessages(wire.MaxUDP, 0),
-	}
+	return newUDPLoop(&udpSocket{}, socket, sessionHandler{s}, newWorkers(context.Background(), 1), newPace(0, time.Now), m)
 }
 
-// fillBatch makes n packets of one byte, a, b, c...
-func fillBatch(l *udpLoop, n int) []ipv4.Message {
-	for i := range l.in[:n] {
-		l.in[i].Buffers[0][0] = 'a' + byte(i)
-		l.in[i].N = 1
-		l.in[i].Addr = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1024 + i}
+// fillBatch makes n packets of one byte, a, b, c..., from so many sockets.
+func fillBatch(l *udpLoop, n, sockets int) {
+	for i, m := range l.in.ready()[:n] {
+		port := 1024 + i%sockets
+		address := []byte{0, 0, byte(port >> 8), byte(port), 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}
+		binary.NativeEndian.PutUint16(address, unix.AF_INET)
+		copy(l.in.from[i][:], address)
+		l.in.packets[i][0] = 'a' + byte(i)
+		m.hdr.Namelen, m.len = uint32(len(address)), 1
+		l.in.messages[i] = m
 	}
-	return l.in[:n]
+	l.in.received = n
+}
+
+// datagrams are what a message puts on the wire: the port it goes to and the
+// payload of each.
+func datagrams(t *testing.T, m *message) (all []string) {
+	t.Helper()
+	to, ok := addrPort(unsafe.Slice(m.hdr.Name, m.hdr.Namelen))
+	if !ok {
+		t.Fatal("a message without an address")
+	}
+	vectors := unsafe.Slice(m.hdr.Iov, m.hdr.Iovlen)
+	if cut := segmentLength(t, m); len(vectors) > 1 != (cut > 0) {
+		t.Errorf("%d parts, to be cut at %d", len(vectors), cut)
+	}
+	for _, v := range vectors {
+		all = append(all, fmt.Sprintf("%d%s", to.Port()-1024, unsafe.Slice(v.Base, v.Len)))
+	}
+	return all
+}
+
+// segmentLength is what a message asks the kernel to cut at; 0: nothing.
+func segmentLength(t *testing.T, m *message) (n int) {
+	t.Helper()
+	if m.hdr.Controllen == 0 {
+		return 0
+	}
+	all, err := unix.ParseSocketControlMessage(unsafe.Slice(m.hdr.Control, m.hdr.Controllen))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		if c.Header.Level == unix.SOL_UDP && c.Header.Type == unix.UDP_SEGMENT {
+			n = int(binary.NativeEndian.Uint16(c.Data))
+		}
+	}
+	return n
 }
 
 func TestUDPGoesOnBehindAReplyThatCannotBeSent(t *testing.T) {
-	batch := &failingBatch{refuse: 4}
-	s := &constantSession{}
-	l := newLoop(t, batch, s)
-	l.answer(fillBatch(l, 8))
-	want := []string{"a", "b", "c", "d", "f", "g", "h"}
-	if len(batch.sent) != len(want) {
-		t.Fatalf("sent %q", batch.sent)
-	}
-	for i := range want {
-		if batch.sent[i] != want[i] {
-			t.Errorf("sent %q, want %q", batch.sent, want)
+	var sent []string
+	written := 0
+	socket := &fakeSocket{onSend: func(ms []message) (int, error) {
+		if written == 4 {
+			written++
+			return 0, unix.EPERM
 		}
+		n := min(3, len(ms), max(1, 4-written))
+		for i := range ms[:n] {
+			sent = append(sent, datagrams(t, &ms[i])...)
+		}
+		written += n
+		return n, nil
+	}}
+	s := &constantSession{}
+	l := newLoop(t, socket, s)
+	fillBatch(l, 8, 8)
+	l.answer()
+	if want := []string{"0a", "1b", "2c", "3d", "5f", "6g", "7h"}; !slices.Equal(sent, want) {
+		t.Errorf("sent %q, want %q", sent, want)
 	}
 	if s.commits != 1 {
 		t.Errorf("%d commits for one batch", s.commits)
 	}
-}
-
-// brokenBatch fails a number of reads, then calls end.
-type brokenBatch struct {
-	packetBatch
-	failures int
-	end      func()
-}
-
-func (b *brokenBatch) ReadBatch([]ipv4.Message, int) (int, error) {
-	if b.failures--; b.failures < 0 {
-		b.end()
-		return 0, os.ErrDeadlineExceeded
+	if got := testutil.ToFloat64(l.metrics.udp.sendErrors); got != 1 {
+		t.Errorf("%v replies counted as not sent", got)
 	}
-	return 0, unix.ENOBUFS
+}
+
+func TestUDPRepliesOfOneLengthToOneSocketAreOneMessage(t *testing.T) {
+	var got [][]string
+	l := newLoop(t, &fakeSocket{onSend: func(ms []message) (int, error) {
+		for i := range ms {
+			got = append(got, datagrams(t, &ms[i]))
+		}
+		return len(ms), nil
+	}}, &constantSession{lengthen: 'e'})
+	fillBatch(l, 7, 2)
+	l.answer()
+	want := [][]string{{"0a", "0c", "0g"}, {"1b", "1d", "1f"}, {"0eee"}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("messages %q, want %q", got, want)
+	}
+}
+
+func TestUDPWhatTheKernelCannotCutGoesOutReplyByReply(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		err   error
+		again bool // it is asked to cut the next batch as well
+		lost  float64
+	}{
+		{"the device has no checksums", unix.EIO, false, 0},
+		{"an old kernel", unix.EINVAL, false, 0},
+		{"a filter that forbids one client", unix.EPERM, true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var sent []string
+			cuts := 0
+			l := newLoop(t, &fakeSocket{onSend: func(ms []message) (int, error) {
+				if ms[0].segments() > 1 {
+					cuts++
+					return 0, c.err
+				}
+				sent = append(sent, datagrams(t, &ms[0])...)
+				return 1, nil
+			}}, &constantSession{})
+			for range 2 {
+				sent = nil
+				fillBatch(l, 5, 2)
+				l.answer()
+				slices.Sort(sent)
+				if want := []string{"0a", "0c", "0e", "1b", "1d"}; !slices.Equal(sent, want) {
+					t.Fatalf("sent %q, want %q", sent, want)
+				}
+			}
+			if (cuts > 2) != c.again {
+				t.Errorf("the kernel was asked to cut %d times", cuts)
+			}
+			if got := testutil.ToFloat64(l.metrics.udp.sendErrors); got != c.lost {
+				t.Errorf("%v replies counted as not sent", got)
+			}
+		})
+	}
+}
+
+func TestUDPManyRepliesToOneSocketArriveWhole(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"} {
+		t.Run(addr, func(t *testing.T) {
+			listen := netip.MustParseAddrPort(addr)
+			u, err := listenUDP(t.Context(), listen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.conn.Close()
+			host := "127.0.0.1"
+			if listen.Addr().Is6() {
+				host = "::1"
+			}
+			conn, err := net.Dial("udp", net.JoinHostPort(host, strconv.Itoa(int(u.local.Port()))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			socket, err := newKernelSocket(u.conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := newMetrics(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := newUDPLoop(u, socket, sessionHandler{&constantSession{}}, newWorkers(t.Context(), 1), newPace(0, time.Now), m)
+			const n = 20
+			for i := range n {
+				if _, err := fmt.Fprintf(conn, "packet %02d", i); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for got := 0; got < n; got += l.in.received {
+				if l.in.received, err = socket.await(l.in.ready()); err != nil {
+					t.Fatal(err)
+				}
+				l.answer()
+			}
+			buf := make([]byte, 100)
+			for i := range n {
+				k, err := conn.Read(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, want := string(buf[:k]), fmt.Sprintf("packet %02d", i); got != want {
+					t.Errorf("reply %q, want %q", got, want)
+				}
+			}
+			if !l.out.segments {
+				t.Error("this kernel did not cut a message, so the test does not test")
+			}
+		})
+	}
 }
 
 func TestUDPReadErrorsAreRiddenOutForAWhile(t *testing.T) {
@@ -238,10 +400,16 @@ func TestUDPReadErrorsAreRiddenOutForAWhile(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				l := newLoop(t, nil, nil)
-				u := &udpSocket{batch: &brokenBatch{failures: tt.failures, end: cancel}}
-				if err := u.serve(ctx, &fakeHandler{}, nil, l.metrics); !errors.Is(err, tt.want) {
-					t.Errorf("serve = %v, want %v", err, tt.want)
+				failures := tt.failures
+				l := newLoop(t, &fakeSocket{onReceive: func([]message) (int, error) {
+					if failures--; failures < 0 {
+						cancel()
+						return 0, os.ErrDeadlineExceeded
+					}
+					return 0, unix.ENOBUFS
+				}}, &constantSession{})
+				if err := l.run(ctx); !errors.Is(err, tt.want) {
+					t.Errorf("run = %v, want %v", err, tt.want)
 				}
 				if got := testutil.ToFloat64(l.metrics.receiveErrors); got != float64(tt.failures) {
 					t.Errorf("%v errors counted, want %d", got, tt.failures)
@@ -251,25 +419,87 @@ func TestUDPReadErrorsAreRiddenOutForAWhile(t *testing.T) {
 	}
 }
 
-// discard takes everything.
-type discard struct{ packetBatch }
-
-func (discard) WriteBatch(ms []ipv4.Message, _ int) (int, error) { return len(ms), nil }
-
 func TestUDPAnswersABatchWithoutAllocating(t *testing.T) {
-	l := newLoop(t, discard{}, &constantSession{})
-	packets := fillBatch(l, batchSize)
-	if n := testing.AllocsPerRun(100, func() { l.answer(packets) }); n != 0 {
-		t.Errorf("%v allocations per batch", n)
+	for _, sockets := range []int{1, 8, batchSize} {
+		l := newLoop(t, &fakeSocket{}, &constantSession{})
+		if n := testing.AllocsPerRun(100, func() {
+			fillBatch(l, batchSize, sockets)
+			l.answer()
+		}); n != 0 {
+			t.Errorf("%d sockets: %v allocations per batch", sockets, n)
+		}
 	}
 }
 
+// BenchmarkUDPBatch is what the transport adds to a batch of 64, without the
+// kernel.
 func BenchmarkUDPBatch(b *testing.B) {
-	l := newLoop(b, discard{}, &constantSession{})
-	packets := fillBatch(l, batchSize)
-	b.ReportAllocs()
-	for b.Loop() {
-		l.answer(packets)
+	for _, sockets := range []int{1, 8, batchSize} {
+		b.Run(fmt.Sprintf("sockets=%d", sockets), func(b *testing.B) {
+			l := newLoop(b, &fakeSocket{}, &constantSession{})
+			fillBatch(l, batchSize, sockets)
+			b.ReportAllocs()
+			for b.Loop() {
+				l.answer()
+			}
+		})
+	}
+}
+
+// TestUDPWaitsOnlyWhenPacketsComeFast gives the pace windows of packets at a
+// rate and asks how long it then waits.
+func TestUDPWaitsOnlyWhenPacketsComeFast(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		rate    int // packets a second
+		ceiling time.Duration
+		batch   int
+		want    time.Duration
+	}{
+		{"below the rate at which it pays", paceFrom - 1000, time.Millisecond, 8, 0},
+		{"at it, as long as the goal takes", 96_000, time.Millisecond, 8, 500 * time.Microsecond},
+		{"at twice that rate, half as long", 192_000, time.Millisecond, 8, 250 * time.Microsecond},
+		{"never longer than the ceiling", 96_000, 100 * time.Microsecond, 8, 100 * time.Microsecond},
+		{"not behind a batch that is large already", 192_000, time.Millisecond, paceGoal, 0},
+		{"not when it is turned off", 192_000, 0, 8, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now := time.Unix(1, 0)
+			p := newPace(c.ceiling, func() time.Time { return now })
+			for range 2 * paceWindow / c.batch {
+				now = now.Add(time.Duration(c.batch) * time.Second / time.Duration(c.rate))
+				p.after(c.batch)
+			}
+			if got := p.after(c.batch); got.Round(5*time.Microsecond) != c.want {
+				t.Errorf("waits %v, want %v", got, c.want)
+			}
+			// One window of slow packets ends it.
+			now = now.Add(time.Second)
+			for range paceWindow / c.batch {
+				p.after(c.batch)
+			}
+			if got := p.after(c.batch); got != 0 {
+				t.Errorf("waits %v when packets come slowly again", got)
+			}
+		})
+	}
+}
+
+func TestUDPLetsOthersRunOnceInAWindow(t *testing.T) {
+	now := time.Unix(1, 0)
+	p := newPace(time.Millisecond, func() time.Time { return now })
+	longest, naps := 0, 0
+	for range 10 * paceWindow {
+		now = now.Add(8 * time.Second / 160_000)
+		if p.after(8) == 0 {
+			naps = 0
+			continue
+		}
+		naps++
+		longest = max(longest, naps)
+	}
+	if longest == 0 || longest > paceWindow/8 {
+		t.Errorf("%d naps in a row", longest)
 	}
 }
 

@@ -31,5 +31,8 @@ func (w *workers) start(f func(context.Context)) bool {
 	return true
 }
 
+// busy reports whether any resolution is under way.
+func (w *workers) busy() bool { return len(w.slots) > 0 }
+
 // wait returns when all have ended; none may be started any more.
 func (w *workers) wait() { w.group.Wait() }
