@@ -16,8 +16,9 @@ import (
 // Config is the resolver's configuration file. Relative paths are taken from
 // the folder that the file is in.
 type Config struct {
-	Listen     []netip.AddrPort `yaml:"listen"`      // UDP and TCP
-	AllowFrom  []netip.Prefix   `yaml:"allow_from"`  // whose questions are answered; others are REFUSED
+	Listen     []netip.AddrPort `yaml:"listen"`     // UDP and TCP
+	AllowFrom  []netip.Prefix   `yaml:"allow_from"` // whose questions are answered; others are REFUSED
+	Serving    `yaml:",inline"` // encrypted transports, exemptions, limits
 	Recursion  Recursion        `yaml:"recursion"`   //
 	CacheBytes int64            `yaml:"cache_bytes"` // bound of the cache of whole answers
 	Workers    int              `yaml:"workers"`     // questions being resolved at once; more are shed
@@ -113,6 +114,15 @@ type PolicyConfig struct {
 	OwnNames []string `yaml:"own_names"`
 	// InfoURL is given in RESINFO (RFC 9606).
 	InfoURL string `yaml:"info_url"`
+	// StructuredErrors are for clients that can read them.
+	StructuredErrors StructuredErrors `yaml:"structured_errors"`
+}
+
+// StructuredErrors is draft-ietf-dnsop-structured-dns-error.
+type StructuredErrors struct {
+	Option   uint16   `yaml:"option"`   // code of the option by which a client asks for them; 0: off
+	Contact  []string `yaml:"contact"`  // URIs; none: the stop page's
+	Language string   `yaml:"language"` // of the authority's texts
 }
 
 // MetricsConfig is the listener for Prometheus; empty turns it off.
@@ -142,6 +152,9 @@ func LoadConfig(path string) (*Config, error) {
 			Additions: blocklist.Bound{Least: 500, Percent: 25},
 			Removals:  blocklist.Bound{Least: 100, Percent: 25},
 		},
+		Serving: Serving{Limits: LimitsConfig{
+			Connections: 4096, ConnectionsPerClient: 128, Idle: 10 * time.Second, Handshakes: 200,
+		}},
 		LogLevel: "info",
 	}
 	if err := configs.Load(path, c); err != nil {
@@ -160,6 +173,7 @@ func LoadConfig(path string) (*Config, error) {
 
 func (c *Config) resolvePaths(dir string) {
 	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Store, &c.Blocklog.Dir, &c.Control.Socket, &c.Guard.Ranking.File}
+	paths = append(paths, c.Serving.paths()...)
 	for i := range c.Guard.Protected {
 		paths = append(paths, &c.Guard.Protected[i])
 	}
@@ -226,6 +240,9 @@ func (c *Config) check() error {
 	}
 	if err := c.Guard.check(); err != nil {
 		return fmt.Errorf("guard.%w", err)
+	}
+	if err := c.Serving.check(); err != nil {
+		return err
 	}
 	seen := make(map[string]bool)
 	for i := range c.Lists {

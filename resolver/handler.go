@@ -5,6 +5,7 @@ import (
 
 	"cordon/blocklist"
 	"cordon/blocklog"
+	"cordon/resolver/cookie"
 	"cordon/resolver/policy"
 	"cordon/resolver/transport"
 	"cordon/resolver/wire"
@@ -16,6 +17,9 @@ type session struct {
 	*Resolver
 	query wire.Query
 	tally *blocklist.Tally // of the questions that are not blocked
+
+	options []byte // storage of query.Options
+	slip    bool   // whether the last throttled UDP question got nothing
 
 	// Decisions since the last Commit, and the storage that they point into.
 	decisions  []blocklog.Decision
@@ -32,14 +36,22 @@ func (r *Resolver) newSession() *session { return &session{Resolver: r, tally: r
 // Answer implements transport.Session. It reads top down as a packet goes.
 func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, transport.Verdict) {
 	q := &s.query
-	if err := q.Parse(packet); err != nil {
-		rcode, reply := wire.Rcode(err)
-		if !reply {
-			return dst, transport.Drop
-		}
-		return wire.AppendError(dst, q, rcode, q.Limit(from.Stream())), transport.Reply
+	err := q.Parse(packet)
+	rcode, reply := wire.Rcode(err)
+	if !reply {
+		return dst, transport.Drop
 	}
 	limit := q.Limit(from.Stream())
+	has := s.addOptions(from)
+	if reply, verdict, throttled := s.throttle(dst, from, has, limit); throttled {
+		return reply, verdict
+	}
+	if err == nil && has == cookie.Malformed {
+		rcode = dns.RcodeFormatError
+	}
+	if rcode != dns.RcodeSuccess {
+		return wire.AppendError(dst, q, rcode, limit), transport.Reply
+	}
 	if !s.allowed(from.Peer) {
 		reply := wire.AppendError(dst, q, dns.RcodeRefused, limit, wire.EDE{Code: dns.ExtendedErrorCodeProhibited})
 		reply[len(dst)+3] &^= 0x80 // RA: for this client recursion is not available (RFC 1035 §4.1.1)
@@ -48,11 +60,12 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 
 	// Policy before the cache, so that a new listing holds at once.
 	lists := s.policy.Current()
+	exempt := s.exempt.covers(from)
 	if q.Class == dns.ClassINET {
 		if !lists.Ready() {
 			return wire.AppendError(dst, q, dns.RcodeServerFailure, limit, notReady), transport.Reply
 		}
-		if hit, listed := lists.Match(q.Name()); listed {
+		if hit, listed := lists.Match(q.Name()); listed && !exempt {
 			return s.block(dst, lists, hit, q.Name(), from, limit), transport.Reply
 		}
 	}
@@ -68,6 +81,9 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 	if !ok {
 		return dst, transport.Later
 	}
+	if exempt {
+		return wire.Patch(dst, cached.Stored, q, cached.Age(now), limit), transport.Reply
+	}
 	if hit, target := firstListed(lists, cached.Targets); target != nil {
 		return s.block(dst, lists, hit, target, from, limit), transport.Reply
 	}
@@ -82,7 +98,7 @@ var notReady = wire.EDE{Code: dns.ExtendedErrorCodeNotReady}
 // for Commit. name is the listed one: the question's or a target's.
 func (s *session) block(dst []byte, lists *policy.Generation, hit policy.Hit, name []byte, from transport.Meta, limit int) []byte {
 	q := &s.query
-	reply, action := hit.AppendReply(dst, q, limit)
+	reply, action := s.lead(dst, hit, limit)
 
 	first := len(s.matches)
 	s.matches = lists.AppendMatches(s.matches, hit, name)
@@ -98,6 +114,18 @@ func (s *session) block(dst []byte, lists *policy.Generation, hit policy.Hit, na
 	})
 	s.categories = append(s.categories, hit.Entry().Category)
 	return reply
+}
+
+// lead appends the reply for a listed name: to the stop page, or with a
+// structured error for a client that asks for one.
+func (s *session) lead(dst []byte, hit policy.Hit, limit int) ([]byte, blocklog.Action) {
+	c := &s.config.Policy.StructuredErrors
+	if c.Option != 0 {
+		if _, asked := s.query.Option(c.Option); asked {
+			return hit.AppendExplained(dst, &s.query, limit, &s.explanation)
+		}
+	}
+	return hit.AppendReply(dst, &s.query, limit)
 }
 
 // Commit implements transport.Session: the decisions are with the kernel before

@@ -59,6 +59,11 @@ type Resolver struct {
 	metrics  *metrics
 	sessions sync.Pool // of *session, for workers
 
+	fair         *fairness
+	exempt       *exemption
+	explanation  policy.Explanation
+	certificates *transport.Certificates // nil without encrypted transports
+
 	server      *transport.Server
 	watchers    []*blocklist.Watcher
 	protected   *blocklist.Protected
@@ -109,8 +114,22 @@ func (r *Resolver) build(s Surroundings) (err error) {
 	if r.policy, err = policy.New(lists); err != nil {
 		return err
 	}
-	if r.local, err = local.New(local.Config{QnameMin: true, ExtendedErrors: extendedErrors, InfoURL: c.Policy.InfoURL}); err != nil {
-		return fmt.Errorf("policy.info_url: %w", err)
+	r.local, err = local.New(local.Config{
+		QnameMin: true, ExtendedErrors: extendedErrors, InfoURL: c.Policy.InfoURL,
+		Name: c.TLS.Name, Designated: c.designations(),
+	})
+	if err != nil {
+		return fmt.Errorf("policy.info_url, tls.name: %w", err)
+	}
+	r.explanation = policy.Explanation{Contact: c.Policy.StructuredErrors.Contact, Language: c.Policy.StructuredErrors.Language}
+	if r.exempt, err = newExemption(c.Exempt); err != nil {
+		return err
+	}
+	if r.fair, err = newFairness(c, r.registry); err != nil {
+		return err
+	}
+	if err := r.openCertificate(); err != nil {
+		return err
 	}
 	r.answers = cache.NewAnswers(c.CacheBytes)
 	if r.iterator, err = newIterator(c.Recursion, s, r.registry); err != nil {
@@ -139,12 +158,18 @@ func (r *Resolver) build(s Surroundings) (err error) {
 func (r *Resolver) open() (err error) {
 	c := &r.config
 	r.server, err = transport.Listen(context.Background(), transport.Config{
-		UDP: c.Listen, TCP: c.Listen,
-		InFlight:   c.Workers,
-		UDPMaxWait: c.UDP.MaxWait,
-		Clock:      r.clock,
-		Registerer: r.registry,
-		Log:        r.log,
+		UDP: c.Listen, TCP: c.Listen, DoT: c.DoT, DoH: c.DoH, DoQ: c.DoQ,
+		TLS:              transport.TLS{Certificates: r.certificates, Clients: r.exempt.clients},
+		Proxies:          c.ProxyFrom,
+		InFlight:         c.Workers,
+		UDPMaxWait:       c.UDP.MaxWait,
+		Streams:          c.Limits.Connections,
+		StreamsPerClient: c.Limits.ConnectionsPerClient,
+		Idle:             c.Limits.Idle,
+		MayShakeHands:    r.mayShakeHands,
+		Clock:            r.clock,
+		Registerer:       r.registry,
+		Log:              r.log,
 	})
 	if err != nil {
 		return err
@@ -170,6 +195,9 @@ func (r *Resolver) Run(ctx context.Context) error {
 	if err := r.journal.Event("started", r.startRecord()); err != nil {
 		return fmt.Errorf("the start cannot be written down, so nothing is answered: %w", err)
 	}
+	if err := r.announce(); err != nil {
+		return err
+	}
 	for _, w := range r.watchers {
 		w.Restore()
 	}
@@ -180,6 +208,9 @@ func (r *Resolver) Run(ctx context.Context) error {
 	var background errgroup.Group
 	for _, w := range r.watchers {
 		background.Go(func() error { return w.Run(below) })
+	}
+	if r.certificates != nil {
+		background.Go(func() error { return r.certificates.Run(below) })
 	}
 	if r.control != nil {
 		background.Go(func() error { return r.control.run(below) })

@@ -7,6 +7,8 @@
 package local
 
 import (
+	"net/netip"
+
 	"github.com/miekg/dns"
 
 	"cordon/resolver/wire"
@@ -26,6 +28,19 @@ type Config struct {
 	QnameMin       bool
 	ExtendedErrors []uint16
 	InfoURL        string
+	// Name is the resolver's own, which its certificate bears, and Designated
+	// are the encrypted transports that it serves, in order of preference: what
+	// clients discover under _dns.resolver.arpa (RFC 9462 §4).
+	Name       string
+	Designated []Designation
+}
+
+// Designation is an encrypted transport (RFC 9461).
+type Designation struct {
+	ALPN  []string // protocols: "dot", "doq", "h2", "h3"
+	Port  uint16
+	Path  string // URI template of DoH, such as "/dns-query{?dns}"; empty for others
+	Hints []netip.Addr
 }
 
 // Zones holds the answers. It is immutable and safe for concurrent use.

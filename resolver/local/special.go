@@ -129,6 +129,13 @@ func (z *Zones) addResolver(c Config) error {
 		}
 		zone.names[apex] = append(zone.names[apex], record{typeRESINFO, ttl, rdata})
 	}
+	if len(c.Designated) > 0 {
+		records, err := designated(c.Name, c.Designated)
+		if err != nil {
+			return fmt.Errorf("what DDR tells: %w", err)
+		}
+		zone.addName("_dns.resolver.arpa", mustName("resolver.arpa"), records...)
+	}
 	z.root.add([]byte(apex), zone)
 	return nil
 }

@@ -56,32 +56,27 @@ func (c *Certificates) load() (changed bool, err error) {
 }
 
 // Run reads the files anew when they change, until ctx ends. Folders are
-// watched, not files, since renewal replaces files or the link to them.
+// watched, not files, since renewal replaces files or the link to them; where
+// that cannot be done the files are looked at every minute all the same.
 func (c *Certificates) Run(ctx context.Context) error {
-	watch, err := fsnotify.NewWatcher()
+	watch, err := c.watch()
 	if err != nil {
-		return fmt.Errorf("watch the certificate: %w", err)
+		c.log.Warn("the certificate's folder cannot be watched; its files are looked at every minute", "error", err)
+		watch = &fsnotify.Watcher{} // whose channels are nil
+	} else {
+		defer watch.Close()
 	}
-	for _, dir := range []string{filepath.Dir(c.certificate), filepath.Dir(c.key)} {
-		if err := watch.Add(dir); err != nil {
-			return errors.Join(fmt.Errorf("watch the folder of the certificate: %w", err), watch.Close())
-		}
-	}
-	defer watch.Close()
 	due := time.NewTimer(certificatePoll)
 	defer due.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case _, ok := <-watch.Events:
-			if !ok {
-				return errors.New("watch the certificate: the watch has ended")
-			}
+		case <-watch.Events:
 			due.Reset(certificateSettle)
 			continue
 		case err := <-watch.Errors:
-			c.log.Warn("the certificate's folder cannot be watched; it is looked at every minute", "error", err)
+			c.log.Warn("watching the certificate's folder failed", "error", err)
 			continue
 		case <-due.C:
 		}
@@ -93,6 +88,19 @@ func (c *Certificates) Run(ctx context.Context) error {
 			c.log.Info("certificate changed", "file", c.certificate, "valid_until", c.Leaf().NotAfter)
 		}
 	}
+}
+
+func (c *Certificates) watch() (*fsnotify.Watcher, error) {
+	watch, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{filepath.Dir(c.certificate), filepath.Dir(c.key)} {
+		if err := watch.Add(dir); err != nil {
+			return nil, errors.Join(err, watch.Close())
+		}
+	}
+	return watch, nil
 }
 
 // config is the TLS configuration for a protocol, by its ALPN names. clients

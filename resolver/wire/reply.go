@@ -42,6 +42,14 @@ func AppendError(dst []byte, q *Query, rcode int, limit int, edes ...EDE) []byte
 	return dst
 }
 
+// AppendTruncated appends a reply that says no more than to ask again by TCP.
+func AppendTruncated(dst []byte, q *Query, limit int) []byte {
+	var b Builder
+	b.Start(dst, q, limit)
+	b.truncated = true
+	return b.Finish(dns.RcodeSuccess, false)
+}
+
 // appendBadKey appends to the reply at start the TSIG record for a key that we
 // do not have: the client's key name, algorithm and time, no MAC, and error
 // BADKEY (RFC 8945 §5.2.1). It is left out if it does not fit.
