@@ -124,8 +124,12 @@ func (w *Watcher) heldAs(a *signing.Accepted) *Loaded {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sum := sha256.Sum256(a.Target)
-	if w.held != nil && w.held.list.TargetSHA256 == hex.EncodeToString(sum[:]) {
+	target := hex.EncodeToString(sum[:])
+	switch {
+	case w.held != nil && w.held.list.TargetSHA256 == target:
 		return w.held.list
+	case w.trying != nil && w.trying.list.TargetSHA256 == target:
+		return w.trying.list
 	}
 	return nil
 }
@@ -151,6 +155,16 @@ func (w *Watcher) consider(l *Loaded, a *signing.Accepted) error {
 		if w.holds(l, a) {
 			return w.sayHeld()
 		}
+		switch on, err := w.tries(l, a); {
+		case err != nil:
+			w.refuse(err)
+			return err
+		case on && w.held != nil && w.held.list == l:
+			return w.sayHeld()
+		case on:
+			w.current()
+			return nil
+		}
 		if err := w.enforce(l); err != nil {
 			w.refuse(err)
 			return err
@@ -164,8 +178,12 @@ func (w *Watcher) consider(l *Loaded, a *signing.Accepted) error {
 func (w *Watcher) holds(l *Loaded, a *signing.Accepted) bool {
 	was := w.standing.Held
 	same := was != nil && was.ListSHA256 == l.ListSHA256
-	if same && was.Released != nil {
+	switch {
+	case same && was.Released != nil:
 		return false
+	case same && was.Guard == guardCanary:
+		w.held = &held{list: l, accepted: a}
+		return true
 	}
 	var before *List
 	entries := 0
@@ -177,12 +195,20 @@ func (w *Watcher) holds(l *Loaded, a *signing.Accepted) bool {
 	if because == "" {
 		return false
 	}
-	w.held = &held{list: l, accepted: a}
+	w.endTrial()
 	if same {
+		w.held = &held{list: l, accepted: a}
 		return true
 	}
+	w.holdWhole(l, a, guardSize, because, change)
+	return true
+}
+
+// holdWhole notes that a guard holds a list as a whole.
+func (w *Watcher) holdWhole(l *Loaded, a *signing.Accepted, guard, because string, change Change) {
+	w.held = &held{list: l, accepted: a}
 	w.standing.Held = &HeldUpdate{
-		Serial: l.List.Serial, ListSHA256: l.ListSHA256, Guard: guardSize, Because: because,
+		Serial: l.List.Serial, ListSHA256: l.ListSHA256, Guard: guard, Because: because,
 		Entries: len(l.List.Entries), Change: change, Since: w.now(),
 	}
 	w.unsaved = true
@@ -192,9 +218,8 @@ func (w *Watcher) holds(l *Loaded, a *signing.Accepted) bool {
 		inForce = w.running.List.Serial
 	}
 	w.log.Error("list held as a whole; the list in force stays until a person releases it", "serial", l.List.Serial, "serial_in_force", inForce,
-		"guard", guardSize, "because", because, "added", change.Added, "removed", change.Removed,
-		"remedy", fmt.Sprintf("cordon-resolver list diff %s, then list release %s --update %d --name NAME --reason REASON, or tell the authority", w.c.Name, w.c.Name, l.List.Serial))
-	return true
+		"guard", guard, "because", because, "added", change.Added, "removed", change.Removed,
+		"remedy", fmt.Sprintf("cordon-resolver list diff %s running held, then list release %s --update %d --name NAME --reason REASON, or tell the authority", w.c.Name, w.c.Name, l.List.Serial))
 }
 
 // sayHeld puts a held update on record, once.

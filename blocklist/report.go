@@ -179,6 +179,9 @@ func (w *Watcher) next(err error) time.Duration {
 	if w.running != nil && !w.running.Ripe.IsZero() {
 		wait = min(wait, max(0, w.running.Ripe.Sub(w.c.Clock())))
 	}
+	if w.trying != nil {
+		wait = min(wait, max(0, w.trying.until.Sub(w.c.Clock())))
+	}
 	return wait
 }
 

@@ -40,6 +40,9 @@ type Config struct {
 	// called by one goroutine at a time; with the same list again where more or less
 	// of it is to be enforced.
 	Apply func(*Loaded) error
+
+	// Canary tries each new list on a part of the traffic first; nil for not.
+	Canary *Canary
 }
 
 const (
@@ -74,6 +77,7 @@ type Watcher struct {
 	standing *standing // as it is saved, or better where that failed; see unsaved
 	unsaved  bool      // the standing has changed since it was saved
 	held     *held     // a list that waits for a person's word; nil if none, or not fetched again since the start
+	trying   *trying   // a list that is on trial; nil if none
 	overdue  bool      // running is past its valid_until, and this was said
 	failures int       // in a row
 	told     told      // the last refusal in the journal
@@ -154,6 +158,8 @@ func NewWatcher(c Config) (*Watcher, error) {
 		return nil, fmt.Errorf("list %s: write its name with 1 to 32 of a-z, 0-9, hyphen and underscore", quote(c.Name))
 	case c.Source == nil || c.Store == nil || c.Guard == nil || c.Clock == nil || c.Recorder == nil || c.Apply == nil:
 		return nil, fmt.Errorf("list %s: source, store, guard, clock, recorder and apply are needed", c.Name)
+	case c.Canary != nil && (c.Canary.Try == nil || c.Canary.End == nil):
+		return nil, fmt.Errorf("list %s: a canary has to be able to try", c.Name)
 	case c.Poll < 0:
 		return nil, fmt.Errorf("list %s: poll of %v", c.Name, c.Poll)
 	}

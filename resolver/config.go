@@ -86,7 +86,16 @@ type GuardConfig struct {
 	Ranking   RankingConfig   `yaml:"ranking"`   //
 	Popular   PopularConfig   `yaml:"popular"`   //
 	Additions blocklist.Bound `yaml:"additions"` // in one update, past which it is held
-	Removals  blocklist.Bound `yaml:"removals"`  //
+	Removals  blocklist.Bound `yaml:"removals"`
+	Canary    CanaryConfig    `yaml:"canary"` // try new lists on a part of the traffic first
+}
+
+// CanaryConfig is how a new list is tried before it is in force for all.
+type CanaryConfig struct {
+	OneIn  int           `yaml:"one_in"` // one reading goroutine in so many tries it; 0 turns it off
+	For    time.Duration `yaml:"for"`    // how long
+	Factor int           `yaml:"factor"` // the share of blocked answers may grow by this
+	Least  int           `yaml:"least"`  // questions on trial below which nothing is said
 }
 
 // RankingConfig is a list of popular sites from elsewhere.
@@ -151,6 +160,7 @@ func LoadConfig(path string) (*Config, error) {
 			Popular:   PopularConfig{PerMillion: 100, Least: 1000},
 			Additions: blocklist.Bound{Least: 500, Percent: 25},
 			Removals:  blocklist.Bound{Least: 100, Percent: 25},
+			Canary:    CanaryConfig{For: 2 * time.Minute, Factor: 3, Least: 1000},
 		},
 		Serving: Serving{Limits: LimitsConfig{
 			Connections: 4096, ConnectionsPerClient: 128, Idle: 10 * time.Second, Handshakes: 200,
@@ -270,10 +280,16 @@ func (g *GuardConfig) check() error {
 		{"additions.percent", g.Additions.Percent, 1000},
 		{"removals.least", g.Removals.Least, 10_000_000},
 		{"removals.percent", g.Removals.Percent, 100},
+		{"canary.one_in", g.Canary.OneIn, 1024},
+		{"canary.factor", g.Canary.Factor, 1000},
+		{"canary.least", g.Canary.Least, 1_000_000},
 	} {
 		if n.value < 0 || n.value > n.max {
 			return fmt.Errorf("%s: %d; use 0 to %d", n.name, n.value, n.max)
 		}
+	}
+	if c := g.Canary; c.OneIn > 0 && (c.Factor < 1 || c.For < time.Second || c.For > time.Hour) {
+		return fmt.Errorf("canary: for %s, factor %d; use 1s to 1h, and a factor of 1 or more", c.For, c.Factor)
 	}
 	return nil
 }

@@ -18,6 +18,9 @@ type session struct {
 	query wire.Query
 	tally *blocklist.Tally // of the questions that are not blocked
 
+	part    part // which lists it answers by
+	counted bool // the question at hand counts for a trial
+
 	options []byte // storage of query.Options
 	slip    bool   // whether the last throttled UDP question got nothing
 
@@ -29,7 +32,11 @@ type session struct {
 }
 
 // Session implements transport.Handler.
-func (r *Resolver) Session() transport.Session { return r.newSession() }
+func (r *Resolver) Session() transport.Session {
+	s := r.newSession()
+	s.part = r.reader()
+	return s
+}
 
 func (r *Resolver) newSession() *session { return &session{Resolver: r, tally: r.traffic.Tally()} }
 
@@ -59,7 +66,7 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 	}
 
 	// Policy before the cache, so that a new listing holds at once.
-	lists := s.policy.Current()
+	lists := s.lists()
 	exempt := s.exempt.covers(from)
 	if q.Class == dns.ClassINET {
 		if !lists.Ready() {
@@ -98,6 +105,9 @@ var notReady = wire.EDE{Code: dns.ExtendedErrorCodeNotReady}
 // for Commit. name is the listed one: the question's or a target's.
 func (s *session) block(dst []byte, lists *policy.Generation, hit policy.Hit, name []byte, from transport.Meta, limit int) []byte {
 	q := &s.query
+	if s.counted {
+		s.shares[s.part].blocked.Add(1)
+	}
 	reply, action := s.lead(dst, hit, limit)
 
 	first := len(s.matches)

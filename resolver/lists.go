@@ -50,6 +50,7 @@ func (r *Resolver) watch(c *ListConfig) (*blocklist.Watcher, error) {
 		Identity:   identity,
 		Store:      store,
 		Guard:      guard,
+		Canary:     r.canary(c.Name),
 		Clock:      r.clock,
 		Recorder:   r.journal,
 		Metrics:    r.listMetrics,

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,6 +69,8 @@ type Resolver struct {
 	watchers    []*blocklist.Watcher
 	protected   *blocklist.Protected
 	traffic     *blocklist.Popularity // nil: not counted
+	readers     atomic.Uint64         // reading sessions so far
+	shares      shares                // of blocked answers, while a list is on trial
 	listMetrics *blocklist.Metrics
 	control     *control     // nil: none
 	exporter    net.Listener // of the metrics; nil: none

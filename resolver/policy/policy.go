@@ -9,6 +9,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -20,10 +21,12 @@ import (
 // changes. Safe for concurrent use.
 type Policy struct {
 	current atomic.Pointer[Generation]
+	trial   atomic.Pointer[Generation] // see Trial
 
-	mu    sync.Mutex // held while a generation is made and swapped in
-	order []string   // names of the configured lists; immutable
-	must  []string   // lists without which nothing is answered; immutable
+	mu     sync.Mutex           // held while a generation is made and swapped in
+	trials map[string]*enforced // lists on trial, by name; guarded by mu
+	order  []string             // names of the configured lists; immutable
+	must   []string             // lists without which nothing is answered; immutable
 }
 
 // List names a configured list.
@@ -35,7 +38,7 @@ type List struct {
 // New returns a policy that enforces nothing yet. On overlap the first list in
 // the given order answers.
 func New(lists []List) (*Policy, error) {
-	p := &Policy{}
+	p := &Policy{trials: make(map[string]*enforced)}
 	seen := make(map[string]bool)
 	for _, l := range lists {
 		if l.Name == "" || seen[l.Name] {
@@ -55,34 +58,69 @@ func New(lists []List) (*Policy, error) {
 // from its first to its last check.
 func (p *Policy) Current() *Generation { return p.current.Load() }
 
+// Trial is the generation on trial: the one in force with the lists of Try in place
+// of theirs; nil where nothing is on trial.
+func (p *Policy) Trial() *Generation { return p.trial.Load() }
+
 // Apply puts a list in force in place of the one of the same name and leaves
 // all others as they are. The entries are not copied and must not change.
 func (p *Policy) Apply(name string, list *blocklist.List, index *blocklist.Index) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next := newEnforced(name, list, index)
+	if !slices.Contains(p.order, name) {
+		return fmt.Errorf("apply list %q: no such list is configured", name)
+	}
+	delete(p.trials, name)
+	p.current.Store(p.with(map[string]*enforced{name: newEnforced(name, list, index)}))
+	p.setTrial()
+	return nil
+}
+
+// Try puts a list on trial, until EndTrial or until a list of that name is applied.
+func (p *Policy) Try(name string, list *blocklist.List, index *blocklist.Index) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Contains(p.order, name) {
+		return fmt.Errorf("try list %q: no such list is configured", name)
+	}
+	p.trials[name] = newEnforced(name, list, index)
+	p.setTrial()
+	return nil
+}
+
+// EndTrial ends the trial of a list.
+func (p *Policy) EndTrial(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.trials, name)
+	p.setTrial()
+}
+
+func (p *Policy) setTrial() {
+	if len(p.trials) == 0 {
+		p.trial.Store(nil)
+		return
+	}
+	p.trial.Store(p.with(p.trials))
+}
+
+// with makes the generation in force with other lists in place of some.
+func (p *Policy) with(other map[string]*enforced) *Generation {
 	old := p.current.Load()
-	g := &Generation{number: old.number + 1}
-	loaded := map[string]bool{name: true}
+	g := &Generation{number: old.number + 1, ready: true}
 	for _, n := range p.order {
-		if n == name {
-			g.lists = append(g.lists, next)
-			continue
+		l := other[n]
+		if l == nil {
+			l = old.list(n)
 		}
-		if l := old.list(n); l != nil {
-			loaded[n] = true
+		if l != nil {
 			g.lists = append(g.lists, l)
 		}
 	}
-	g.ready = true
 	for _, n := range p.must {
-		g.ready = g.ready && loaded[n]
+		g.ready = g.ready && g.list(n) != nil
 	}
-	if g.list(name) == nil {
-		return fmt.Errorf("apply list %q: no such list is configured", name)
-	}
-	p.current.Store(g)
-	return nil
+	return g
 }
 
 // Generation is what is enforced at one moment. Immutable.
