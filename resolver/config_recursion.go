@@ -3,10 +3,15 @@ package resolver
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"cordon/resolver/cache"
 	"cordon/resolver/iterate"
+	"cordon/resolver/wire"
 )
 
 // ZoneConfig is a stub or forward zone.
@@ -103,4 +108,37 @@ func (c *Recursion) negativeAnchors() []iterate.NegativeAnchor {
 		all = append(all, iterate.NegativeAnchor{Name: n.Name, Until: n.Until})
 	}
 	return all
+}
+
+// zoneSet is a set of zones by apex, in wire form and lower case.
+type zoneSet map[string]bool
+
+// elsewhere are the stub and forward zones. A forward for everything is not one
+// of them: special-use names stay here (RFC 6761).
+func (c *Recursion) elsewhere() (zoneSet, error) {
+	set := zoneSet{}
+	for _, z := range slices.Concat(c.StubZones, c.ForwardZones) {
+		apex, err := wire.ParseName(strings.ToLower(dns.Fqdn(z.Name)))
+		if err != nil {
+			return nil, fmt.Errorf("recursion: zone %q: %w", z.Name, err)
+		}
+		if len(apex) > 1 {
+			set[string(apex)] = true
+		}
+	}
+	return set, nil
+}
+
+// has says whether name, in wire form and lower case, is at or below a zone of
+// the set. It does not allocate.
+func (s zoneSet) has(name []byte) bool {
+	if len(s) == 0 {
+		return false
+	}
+	for off := 0; off < len(name); off += 1 + int(name[off]) {
+		if s[string(name[off:])] {
+			return true
+		}
+	}
+	return false
 }

@@ -76,7 +76,7 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 			return s.block(dst, lists, hit, q.Name(), from, limit), transport.Reply
 		}
 	}
-	if answer, here := s.local.Lookup(q.Name(), q.Type, q.Class); here {
+	if answer, here := s.local.Lookup(q.Name(), q.Type, q.Class); here && !(q.Class == dns.ClassINET && s.elsewhere.has(q.Name())) {
 		return answer.Append(dst, q, limit), transport.Reply
 	}
 	if reply, refused := refuse(dst, q, limit); refused {

@@ -52,13 +52,15 @@ type Resolver struct {
 	started time.Time
 	ready   func()
 
-	policy   *policy.Policy
-	local    *local.Zones
-	answers  *cache.Answers
-	iterator *iterate.Resolver
-	journal  *blocklog.Journal
-	metrics  *metrics
-	sessions sync.Pool // of *session, for workers
+	policy *policy.Policy
+	local  *local.Zones
+	// elsewhere are the stub and forward zones, which come before the local ones.
+	elsewhere zoneSet
+	answers   *cache.Answers
+	iterator  *iterate.Resolver
+	journal   *blocklog.Journal
+	metrics   *metrics
+	sessions  sync.Pool // of *session, for workers
 
 	fair         *fairness
 	exempt       *exemption
@@ -132,6 +134,9 @@ func (r *Resolver) build(s Surroundings) (err error) {
 		return err
 	}
 	if err := r.openCertificate(); err != nil {
+		return err
+	}
+	if r.elsewhere, err = c.Recursion.elsewhere(); err != nil {
 		return err
 	}
 	r.answers = cache.NewAnswers(c.CacheBytes)

@@ -207,7 +207,7 @@ func (t *task) ask(ctx context.Context, c *cursor, q Question) (*reply, error) {
 			continue
 		}
 		s.done = true
-		r, why := c.z.read(q, msg)
+		r, why := t.read(c.z, q, msg)
 		if r == nil {
 			// A failure may be of this one name; only who disclaims the zone is lame.
 			if msg.Rcode == dns.RcodeRefused || msg.Rcode == dns.RcodeNotAuth || msg.Rcode == dns.RcodeSuccess && !msg.Truncated {

@@ -137,6 +137,9 @@ type Resolver struct {
 	denials    *cache.Denials
 	servers    *servers
 	flights    flights
+	// credulous takes what any server says of any zone: for the tests that show
+	// that the scenarios would notice.
+	credulous bool
 }
 
 // New returns a resolver with an empty cache.

@@ -40,22 +40,27 @@ const maxTTLField = 1<<31 - 1
 
 // read is readReply for a message of z's servers. Resolvers answer without
 // authority, and refer to nobody.
-func (z *zone) read(q Question, msg *dns.Msg) (*reply, string) {
+func (t *task) read(z *zone, q Question, msg *dns.Msg) (*reply, string) {
+	bailiwick := z.name
+	if t.r.credulous {
+		bailiwick = "."
+	}
 	if !z.forward {
-		return readReply(z.name, q, msg)
+		return readReply(z.name, bailiwick, q, msg)
 	}
 	own := *msg // is shared
 	own.Authoritative = true
-	r, why := readReply(z.name, q, &own)
+	r, why := readReply(z.name, bailiwick, q, &own)
 	if r != nil && r.kind == referral {
 		return nil, "refers elsewhere instead of resolving"
 	}
 	return r, why
 }
 
-// readReply scrubs and classifies msg, which a server of zone gave for q. A nil
-// reply means that the server is of no use for this zone, and why.
-func readReply(zone string, q Question, msg *dns.Msg) (*reply, string) {
+// readReply scrubs and classifies msg, which a server of zone gave for q, and may
+// only speak for what is at or below bailiwick, which is zone. A nil reply means
+// that the server is of no use for this zone, and why.
+func readReply(zone, bailiwick string, q Question, msg *dns.Msg) (*reply, string) {
 	switch msg.Rcode {
 	case dns.RcodeSuccess, dns.RcodeNameError, dns.RcodeYXDomain:
 	default:
@@ -65,12 +70,12 @@ func readReply(zone string, q Question, msg *dns.Msg) (*reply, string) {
 		return nil, "answered truncated over TCP"
 	}
 	r := &reply{q: q, doubtful: msg.RecursionAvailable && !msg.Authoritative}
-	r.answer = collect(zone, msg.Answer, nil)
+	r.answer = collect(bailiwick, msg.Answer, nil)
 	if q.Type == dns.TypeRRSIG {
 		r.answer = bareSignatures(q.Name, msg.Answer)
 	}
 	strangers := false
-	r.authority = collect(zone, msg.Ns, &strangers)
+	r.authority = collect(bailiwick, msg.Ns, &strangers)
 	if r.kind = r.positive(); r.kind != 0 && (msg.Rcode != dns.RcodeYXDomain || r.kind == redirect) {
 		r.answer = r.chain()
 		if zone == "." && q.Type == dns.TypeNS {

@@ -61,7 +61,7 @@ func TestRepliesAreReadForWhatTheySay(t *testing.T) {
 		{"a failure", Question{"www.example.", 1}, dns.RcodeServerFailure, true, list{"www.example. A 192.0.2.1"}, nil, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, why := readReply("example.", c.q, message(t, c.rcode, c.aa, c.answer, c.authority))
+			r, why := readReply("example.", "example.", c.q, message(t, c.rcode, c.aa, c.answer, c.authority))
 			if got := kindOf(r); got != c.want || (r == nil) != (why != "") {
 				t.Errorf("kind %d (%s), want %d", got, why, c.want)
 			}
@@ -81,7 +81,7 @@ func TestOnlyTheChainOfTheQuestionIsKept(t *testing.T) {
 		"b.example. CNAME c.example.", "unasked.example. A 192.0.2.66", "a.example. CNAME b.example.",
 		"c.example. A 192.0.2.1", "c.example. TXT x", "d.other. A 192.0.2.66",
 	}, nil)
-	r, _ := readReply("example.", Question{"a.example.", dns.TypeA}, m)
+	r, _ := readReply("example.", "example.", Question{"a.example.", dns.TypeA}, m)
 	var got []string
 	for _, s := range r.answer {
 		got = append(got, s.Name)
@@ -105,7 +105,7 @@ func FuzzReadReply(f *testing.F) {
 		if err != nil || m.Unpack(packet) != nil || !below("example.", name) {
 			return
 		}
-		r, _ := readReply("example.", Question{name, typ}, m)
+		r, _ := readReply("example.", "example.", Question{name, typ}, m)
 		if r == nil {
 			return
 		}
