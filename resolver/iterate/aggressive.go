@@ -15,6 +15,10 @@ import (
 // to hold answers for names that were never asked for, and a flood of random
 // names ends here.
 
+// deduceHashes is how many names one request may hash to deduce something, apart
+// from what validation may: a long name is to cost no more than its asking.
+const deduceHashes = 48
+
 // rememberSpans keeps the records that verified in d, and the SOA that came with
 // them and verified too.
 func (t *task) rememberSpans(zone string, d *dnssec.Denial, soa *dnssec.Set) {
@@ -68,7 +72,7 @@ func withSignatures(s dnssec.Set) []dns.RR {
 // any, or gives nil. The proof must hold without exception: nothing is deduced
 // from opt-out spans (RFC 8198 §5.4).
 func (t *task) deduce(q Question) *found {
-	if t.cd || q.Type == dns.TypeANY || q.Type == dns.TypeRRSIG || q.Type == dns.TypeNSEC {
+	if t.cd || t.deducer.Work.Exhausted || q.Type == dns.TypeANY || q.Type == dns.TypeRRSIG || q.Type == dns.TypeNSEC {
 		return nil
 	}
 	n := q.Name
@@ -99,7 +103,7 @@ func (t *task) deny(zone string, q Question) *found {
 		if len(spans) == 0 {
 			continue
 		}
-		d := t.v.Known(setsOf(zone, spans), zone)
+		d := t.deducer.Known(setsOf(zone, spans), zone)
 		e := cache.RRset{Name: q.Name, Type: q.Type, Kind: cache.NoData, Rank: cache.RankAnswer, Status: dnssec.Secure}
 		if d.NXDOMAIN(q.Name).Status == dnssec.Secure {
 			e.Kind = cache.NXDomain
@@ -128,7 +132,7 @@ func (t *task) expand(zone string, q Question) *found {
 			continue
 		}
 		for _, cover := range t.covers(zone, q.Name, lastLabels(q.Name, dns.CountLabel(n)+1)) {
-			if t.v.Known(setsOf(zone, []cache.Span{cover}), zone).NoCloser(q.Name, n).Status != dnssec.Secure {
+			if t.deducer.Known(setsOf(zone, []cache.Span{cover}), zone).NoCloser(q.Name, n).Status != dnssec.Secure {
 				continue
 			}
 			e.Name, e.Proof, e.TTL = q.Name, cover.RRs, min(e.TTL, cover.TTL)
@@ -203,7 +207,7 @@ func (t *task) nsecSpans(zone, name string) []cache.Span {
 		return nil
 	}
 	spans := []cache.Span{first}
-	encloser, ok := t.v.Known(setsOf(zone, spans), zone).ClosestEncloser(name)
+	encloser, ok := t.deducer.Known(setsOf(zone, spans), zone).ClosestEncloser(name)
 	if !ok {
 		return spans
 	}
@@ -250,7 +254,7 @@ func (t *task) nsec3Span(zone, name string) (s cache.Span, match, ok bool) {
 	if !ok {
 		return s, false, false
 	}
-	hash := t.v.Hash(name, params)
+	hash := t.deducer.Hash(name, params)
 	if hash == "" {
 		return s, false, false
 	}

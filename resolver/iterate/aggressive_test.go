@@ -2,6 +2,7 @@ package iterate
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,4 +83,14 @@ func TestNothingIsDeducedAcrossAConfiguredZone(t *testing.T) {
 		ask(t, r, fmt.Sprintf("p%d.example.com. A", i))
 	}
 	expect(t, ask(t, r, "www.priv.example.com. A"), dns.RcodeSuccess, dnssec.Insecure, "10.0.0.1")
+}
+
+// Trying to deduce must not use up what validation needs.
+func TestLongNamesBelowNSEC3AreStillValidated(t *testing.T) {
+	n, _, _ := smallInternet(t, withNSEC3)
+	r := n.resolver()
+	for i := range 3 {
+		name := fmt.Sprintf("%s%d.example.com. A", strings.Repeat("a.", 60), i)
+		expect(t, ask(t, r, name), dns.RcodeNameError, dnssec.Secure)
+	}
 }

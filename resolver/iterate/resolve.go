@@ -12,10 +12,12 @@ import (
 
 // task is the work for one request. It belongs to one goroutine.
 type task struct {
-	r     *Resolver
-	cd    bool // do not validate, and keep what comes apart
-	v     *dnssec.Validator
-	spent Limits // counts, of the fields that count
+	r  *Resolver
+	cd bool // do not validate, and keep what comes apart
+	v  *dnssec.Validator
+	// deducer works out what known denials say, with an allowance of its own.
+	deducer *dnssec.Validator
+	spent   Limits // counts, of the fields that count
 	// zones met on the way, so that one whose delegation has no TTL is usable
 	// for this request (RFC 1035 §3.2.1).
 	zones   map[string]*zone
@@ -32,6 +34,10 @@ func (r *Resolver) newTask(cd bool) *task {
 			Clock:      r.config.Clock,
 			Work:       &dnssec.Work{Limit: r.config.Limits.Validation},
 			RejectSHA1: r.config.RejectSHA1,
+		},
+		deducer: &dnssec.Validator{
+			Clock: r.config.Clock,
+			Work:  &dnssec.Work{Limit: dnssec.Limits{Hashes: deduceHashes}},
 		},
 		zones:  map[string]*zone{},
 		active: map[Question]bool{}, bypassed: map[string]bool{},
