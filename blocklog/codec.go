@@ -200,6 +200,12 @@ func frame(raw []byte) ([]byte, error) {
 // frameSeq is the sequence number of a whole frame.
 func frameSeq(f []byte) uint64 { return binary.BigEndian.Uint64(f[frameSize+1:]) }
 
+// setFrameSeq gives an unsealed frame another number.
+func setFrameSeq(f []byte, seq uint64) { binary.BigEndian.PutUint64(f[frameSize+1:], seq) }
+
+// frameCount is how many decisions were merged into a decision's frame.
+func frameCount(f []byte) uint32 { return binary.BigEndian.Uint32(f[frameSize+countOffset:]) }
+
 // Decode reads the record at the start of raw, as [Reader.Next] and the
 // auditor's raw ranges give it, and returns its length in bytes. The record
 // shares no memory with raw.

@@ -152,7 +152,7 @@ func TestAFullDiskLosesNoNumberAndLeavesNoHalfRecord(t *testing.T) {
 		for i := range room / size { // those that stood whole may have been read
 			want = append(want, NameText(batch[i].Name)+"×1")
 		}
-		want = append(want, "last.example×1")
+		want = append(want, "gap", "last.example×1")
 		if got := names(readAll(t, dir, 1)); !slices.Equal(got, want) {
 			t.Fatalf("room for %d bytes: read %v, want %v", room, got, want)
 		}
@@ -180,10 +180,10 @@ func TestWhileAHalfRecordCannotBeRemovedNothingFollowsIt(t *testing.T) {
 	}
 	disk.noCut = nil
 	mustAppend(t, j, decision("c.example", 1))
-	if got := names(readAll(t, dir, 1)); !slices.Equal(got, []string{"c.example×1"}) {
+	if got := names(readAll(t, dir, 1)); !slices.Equal(got, []string{"gap", "c.example×1"}) {
 		t.Fatalf("read %v", got)
 	}
-	if s := j.Stats(); s.FailedWrites != 2 || s.Next != 2 {
+	if s := j.Stats(); s.FailedWrites != 2 || s.Next != 3 {
 		t.Errorf("stats are %+v", s)
 	}
 }
@@ -210,7 +210,7 @@ func TestASegmentThatCannotBeMadeDelaysRotationOnly(t *testing.T) {
 	}
 	disk.limited = false
 	mustAppend(t, j, decision("e.example", 1))
-	if got := names(readAll(t, dir, 1)); !slices.Equal(got, []string{"a.example×1", "b.example×1", "c.example×1", "e.example×1"}) {
+	if got := names(readAll(t, dir, 1)); !slices.Equal(got, []string{"a.example×1", "b.example×1", "c.example×1", "gap", "e.example×1"}) {
 		t.Fatalf("read %v", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,13 @@ type Options struct {
 	SegmentBytes int64            // a segment is closed past this size; default 64 MiB
 	SyncInterval time.Duration    // between fsyncs of what was written; default 1 s
 	Clock        func() time.Time // default time.Now
+
+	// SpoolBytes is how much waits in memory, in bytes, while the segment cannot
+	// be written; 0: nothing does, and Append fails instead.
+	SpoolBytes int64
+	// Alarm is told at once when writing begins to fail, when the spool is full,
+	// and when all is well again. It must not call the journal. nil: nobody is.
+	Alarm func(Alarm)
 
 	files files // for fault injection; default the operating system's
 }
@@ -37,9 +45,11 @@ type Repair struct {
 // Stats counts since Open.
 type Stats struct {
 	Next         uint64 // number that the next record gets
+	Waiting      uint64 // records in memory, since the segment cannot be written
+	Missing      uint64 // questions that were blocked and will never be on record but as a gap
 	Records      uint64 // written
 	Bytes        uint64 // written
-	FailedWrites uint64 // calls of Append or Event that returned an error from the file
+	FailedWrites uint64 // writes that failed, those tried again included
 	FailedSyncs  uint64 // fsyncs that failed: records may not survive a power failure
 }
 
@@ -53,27 +63,30 @@ type Journal struct {
 	stop  chan struct{} // closed by Close
 	ended chan struct{} // closed by syncLoop when it ends
 
-	repair Repair // set by Open
+	repair  Repair // set by Open
+	failing atomic.Bool
 
 	mu    sync.Mutex
 	file  file           // the newest segment; nil when closed
 	size  int64          // bytes of file up to the last whole record
 	torn  bool           // bytes of a failed write may follow size
 	dirty bool           // written since the last fsync
-	stats Stats          // Next is the source of sequence numbers
+	stats Stats          // Next is the number of the next record on disk
+	spool spool          // what waits for the disk
 	buf   []byte         // the batch being encoded
 	ends  []int          // ends of the records in buf
 	seen  map[uint64]int // hash of a decision in buf -> its start
 }
 
 // Append writes the decisions with one write(2). When it returns nil they
-// survive kill -9 of this process. Decisions are merged where all but Count is
-// equal. The slice is not kept.
+// survive kill -9 of this process, unless the journal is failing: then they are
+// in memory (Options.SpoolBytes) or, where that is full, counted for a gap event.
+// Decisions are merged where all but Count is equal. The slice is not kept.
 //
 // After an error from the file, the records of the batch that stand whole on
-// disk stay, since the auditor may have read them already; the rest is taken
-// back and its numbers go to the next records. So no number is lost or used
-// twice.
+// disk stay, since the auditor may have read them already; the rest waits or,
+// without a spool, is taken back and its numbers go to the next records. So no
+// number is lost or used twice.
 func (j *Journal) Append(decisions []Decision) error {
 	for i := range decisions {
 		if err := decisions[i].check(); err != nil {
@@ -89,7 +102,7 @@ func (j *Journal) Append(decisions []Decision) error {
 	now := j.o.Clock().Unix()
 	for i := range decisions {
 		start := len(j.buf)
-		j.buf = appendDecision(j.buf, j.stats.Next+uint64(len(j.ends)), now, &decisions[i])
+		j.buf = appendDecision(j.buf, j.next()+uint64(len(j.ends)), now, &decisions[i])
 		if len(decisions) > 1 && j.merge(start) {
 			j.buf = j.buf[:start]
 			continue
@@ -112,8 +125,11 @@ func (j *Journal) Event(kind string, data any) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.reset()
-	j.buf = appendEvent(j.buf, j.stats.Next, j.o.Clock().Unix(), &e)
+	j.buf = appendEvent(j.buf, j.next(), j.o.Clock().Unix(), &e)
 	j.ends = append(j.ends, len(j.buf))
+	if j.spool.failed != nil && j.o.SpoolBytes > 0 {
+		return j.spoolEvent()
+	}
 	return j.write()
 }
 
@@ -124,11 +140,16 @@ func (j *Journal) Repaired() Repair { return j.repair }
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.stats
+	s := j.stats
+	s.Waiting = uint64(len(j.spool.ends))
+	s.Next += s.Waiting
+	return s
 }
 
-// Close writes nothing; it syncs and releases the lock.
+// Close writes what waits, if the disk takes it, syncs and releases the lock. An
+// error says what was lost.
 func (j *Journal) Close() error {
+	lost := j.abandon()
 	j.mu.Lock()
 	f, torn := j.file, j.torn
 	j.file = nil
@@ -138,7 +159,7 @@ func (j *Journal) Close() error {
 	}
 	close(j.stop)
 	<-j.ended
-	var errs []error
+	errs := []error{lost}
 	if torn {
 		errs = append(errs, f.Truncate(j.size))
 	}
@@ -184,44 +205,63 @@ func (j *Journal) merge(start int) bool {
 	return true
 }
 
-// write seals the records in buf and writes them behind the last whole record.
+// write seals the records in buf and writes them behind the last whole record,
+// or puts them behind those that wait.
 func (j *Journal) write() error {
 	if j.file == nil {
 		return fmt.Errorf("write to block log %s: %w", j.dir, os.ErrClosed)
 	}
+	if j.spool.failed != nil && j.o.SpoolBytes > 0 {
+		j.enqueue(0)
+		return nil
+	}
+	for j.drainChunk() { // without a spool what waits is a gap event, which goes first
+	}
+	if err := j.spool.failed; err != nil {
+		return fmt.Errorf("write to block log %s: %w", j.dir, err)
+	}
 	start := 0
-	for _, end := range j.ends {
+	for i, end := range j.ends {
+		setFrameSeq(j.buf[start:end], j.stats.Next+uint64(i))
 		seal(j.buf[start:end])
 		start = end
 	}
-	n, err := 0, j.prepare()
-	if err == nil {
-		n, err = j.file.WriteAt(j.buf, j.size)
+	whole, err := j.put(j.buf, j.ends)
+	if err != nil {
+		return j.fail(whole, err)
 	}
-	if err == nil {
-		j.written(len(j.ends))
-		return nil
-	}
-	whole := 0
-	for whole < len(j.ends) && j.ends[whole] <= n {
-		whole++
-	}
-	j.written(whole)
-	j.torn = true
-	j.cutBack() // best effort; write tries again before it writes
-	j.stats.FailedWrites++
-	return fmt.Errorf("write to block log %s: %w", j.dir, err)
+	return nil
 }
 
-// written accounts for the first n records of buf.
-func (j *Journal) written(n int) {
-	if n == 0 {
+// put writes sealed records and says how many of them stand whole on disk.
+func (j *Journal) put(records []byte, ends []int) (whole int, err error) {
+	n := 0
+	if err = j.prepare(); err == nil {
+		n, err = j.file.WriteAt(records, j.size)
+	}
+	if err == nil {
+		j.written(ends)
+		return len(ends), nil
+	}
+	for whole < len(ends) && ends[whole] <= n {
+		whole++
+	}
+	j.written(ends[:whole])
+	j.torn = true
+	_ = j.cutBack() // best effort; the next write tries again first
+	return whole, err
+}
+
+// written accounts for records that are on disk.
+func (j *Journal) written(ends []int) {
+	if len(ends) == 0 {
 		return
 	}
-	j.size += int64(j.ends[n-1])
-	j.stats.Next += uint64(n)
-	j.stats.Records += uint64(n)
-	j.stats.Bytes += uint64(j.ends[n-1])
+	size := ends[len(ends)-1]
+	j.size += int64(size)
+	j.stats.Next += uint64(len(ends))
+	j.stats.Records += uint64(len(ends))
+	j.stats.Bytes += uint64(size)
 	j.dirty = true
 }
 
@@ -267,7 +307,8 @@ func (j *Journal) rotate() error {
 	return nil
 }
 
-// syncLoop makes what was written durable, about once an interval.
+// syncLoop makes what was written durable and writes what waits, about once an
+// interval.
 func (j *Journal) syncLoop() {
 	defer close(j.ended)
 	t := time.NewTicker(j.o.SyncInterval)
@@ -278,6 +319,7 @@ func (j *Journal) syncLoop() {
 			return
 		case <-t.C:
 		}
+		j.drain()
 		j.mu.Lock()
 		f, dirty := j.file, j.dirty
 		j.dirty = false

@@ -115,6 +115,8 @@ type PopularConfig struct {
 type BlocklogConfig struct {
 	Dir          string `yaml:"dir"`
 	SegmentBytes int64  `yaml:"segment_bytes"`
+	OnFailure    string `yaml:"on_failure"`  // what is done while it cannot be written: spool or servfail
+	SpoolBytes   int64  `yaml:"spool_bytes"` // of records that wait meanwhile
 }
 
 // PolicyConfig is what of the blocked answer an operator may set.
@@ -221,6 +223,9 @@ func (c *Config) check() error {
 	}
 	if c.Blocklog.Dir == "" {
 		return fmt.Errorf("blocklog.dir: missing; name the folder of the block log, such as /var/lib/cordon/blocklog")
+	}
+	if err := c.Blocklog.check(); err != nil {
+		return fmt.Errorf("blocklog.%w", err)
 	}
 	if len(c.Lists) > 0 && c.Store == "" {
 		return fmt.Errorf("store: missing; name the folder that keeps the last verified lists, such as /var/lib/cordon/lists")

@@ -29,6 +29,7 @@ type session struct {
 	categories []string // of the enforced entry of each decision
 	matches    []blocklog.Match
 	names      []byte
+	counters   []counter // that were used before
 }
 
 // Session implements transport.Handler.
@@ -105,6 +106,10 @@ var notReady = wire.EDE{Code: dns.ExtendedErrorCodeNotReady}
 // for Commit. name is the listed one: the question's or a target's.
 func (s *session) block(dst []byte, lists *policy.Generation, hit policy.Hit, name []byte, from transport.Meta, limit int) []byte {
 	q := &s.query
+	if s.refused() {
+		s.journal.Refuse(1)
+		return wire.AppendError(dst, q, dns.RcodeServerFailure, limit, unrecorded)
+	}
 	if s.counted {
 		s.shares[s.part].blocked.Add(1)
 	}
@@ -136,23 +141,6 @@ func (s *session) lead(dst []byte, hit policy.Hit, limit int) ([]byte, blocklog.
 		}
 	}
 	return hit.AppendReply(dst, &s.query, limit)
-}
-
-// Commit implements transport.Session: the decisions are with the kernel before
-// any of their replies leaves (Promise 3).
-func (s *session) Commit() error {
-	if len(s.decisions) == 0 {
-		return nil
-	}
-	err := s.journal.Append(s.decisions)
-	if err != nil {
-		s.metrics.unrecorded.Add(float64(len(s.decisions)))
-	} else {
-		s.metrics.decided(s.decisions, s.categories)
-	}
-	s.decisions, s.categories = s.decisions[:0], s.categories[:0]
-	s.matches, s.names = s.matches[:0], s.names[:0]
-	return err
 }
 
 // firstListed finds the first target of an answer that is listed.

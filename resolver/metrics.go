@@ -3,7 +3,6 @@ package resolver
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"cordon/blocklog"
 	"cordon/resolver/cache"
 )
 
@@ -31,14 +30,21 @@ func newMetrics(reg prometheus.Registerer, r *Resolver) *metrics {
 			Help: "Records written to the block log since the start.",
 		}, func() float64 { return float64(r.journal.Stats().Records) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "cordon_blocklog_failing",
+			Help: "1 while the block log cannot be written (blocklog.on_failure says what is done). Look at the disk at once.",
+		}, func() float64 { return oneIf(r.journal.Failing()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "cordon_blocklog_waiting_records",
+			Help: "Records in memory that wait for the disk. A kill loses them.",
+		}, func() float64 { return float64(r.journal.Stats().Waiting) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "cordon_blocklog_missing_total",
+			Help: "Questions that were blocked and are on record as a number only, in a gap event: the spool was full.",
+		}, func() float64 { return float64(r.journal.Stats().Missing) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "cordon_ready",
 			Help: "1 when every required list is in force; at 0 all answers are SERVFAIL.",
-		}, func() float64 {
-			if r.policy.Current().Ready() {
-				return 1
-			}
-			return 0
-		}))
+		}, func() float64 { return oneIf(r.policy.Current().Ready()) }))
 	for _, c := range []struct {
 		name, help string
 		value      func(cache.AnswersStats) float64
@@ -57,9 +63,9 @@ func newMetrics(reg prometheus.Registerer, r *Resolver) *metrics {
 	return m
 }
 
-// decided counts decisions that were written down.
-func (m *metrics) decided(all []blocklog.Decision, categories []string) {
-	for i := range all {
-		m.decisions.WithLabelValues(all[i].Matches[0].List, categories[i], all[i].Action.String()).Inc()
+func oneIf(b bool) float64 {
+	if b {
+		return 1
 	}
+	return 0
 }

@@ -94,7 +94,7 @@ func New(c Config, s Surroundings) (_ *Resolver, err error) {
 			r.close()
 		}
 	}()
-	r.journal, err = blocklog.Open(c.Blocklog.Dir, blocklog.Options{SegmentBytes: c.Blocklog.SegmentBytes, Clock: s.Clock})
+	r.journal, err = blocklog.Open(c.Blocklog.Dir, c.Blocklog.options(s.Clock, r.alarmed))
 	if err != nil {
 		return nil, err
 	}
