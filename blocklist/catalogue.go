@@ -62,10 +62,14 @@ type field func(*Item) string
 
 var errArguments = errors.New("catalogue: one string is wanted")
 
-// FromObject implements memdb.SingleIndexer.
+// FromObject implements memdb.SingleIndexer; an empty text is not indexed.
 func (f field) FromObject(raw any) (bool, []byte, error) {
+	text := f(raw.(*Item))
+	if text == "" {
+		return false, nil, nil
+	}
 	// The zero byte keeps one text from being the beginning of another.
-	return true, append([]byte(f(raw.(*Item))), 0), nil
+	return true, append([]byte(text), 0), nil
 }
 
 // FromArgs implements memdb.Indexer.
@@ -92,7 +96,13 @@ func NewCatalogue() (*Catalogue, error) {
 			byName:     index(byName, func(i *Item) string { return i.Name }),
 			byCategory: index(byCategory, func(i *Item) string { return i.Category }),
 			byReview:   index(byReview, func(i *Item) string { return i.ReviewBy.String() }),
-			byState:    index(byState, func(i *Item) string { return string(i.State) }),
+			// Most entries are enforced, and nobody looks for them by that.
+			byState: {Name: byState, AllowMissing: true, Indexer: field(func(i *Item) string {
+				if i.State == Enforced {
+					return ""
+				}
+				return string(i.State)
+			})},
 		},
 	}}})
 	if err != nil {
