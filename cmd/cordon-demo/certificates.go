@@ -14,8 +14,13 @@ import (
 	"time"
 )
 
-// makeCertificates makes an authority for TLS (tls-ca.pem), the auditor's server
-// certificate and the official's client certificate, with their keys.
+// resolverName is the name that the resolver's certificate bears, besides its
+// address.
+const resolverName = "dns.operator.example"
+
+// makeCertificates makes an authority for TLS (tls-ca.pem), the server
+// certificates of the resolver and of the auditor and the official's client
+// certificate, with their keys.
 func makeCertificates(dir string) error {
 	now := time.Now()
 	ca := &x509.Certificate{
@@ -30,12 +35,17 @@ func makeCertificates(dir string) error {
 	for i, leaf := range []struct {
 		name  string
 		usage x509.ExtKeyUsage
-	}{{"tls-auditor", x509.ExtKeyUsageServerAuth}, {"tls-oversight", x509.ExtKeyUsageClientAuth}} {
+		dns   []string
+	}{
+		{"tls-resolver", x509.ExtKeyUsageServerAuth, []string{resolverName}},
+		{"tls-auditor", x509.ExtKeyUsageServerAuth, nil},
+		{"tls-oversight", x509.ExtKeyUsageClientAuth, nil},
+	} {
 		c := &x509.Certificate{
 			SerialNumber: big.NewInt(int64(i) + 2), Subject: pkix.Name{CommonName: leaf.name},
 			NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
 			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{leaf.usage},
-			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: leaf.dns,
 		}
 		if _, err := writeCertificate(dir, leaf.name, c, ca, caKey); err != nil {
 			return err

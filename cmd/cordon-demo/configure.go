@@ -13,6 +13,8 @@ import (
 // Fixed points of the demo, which scripts from outside rely on.
 const (
 	resolverAddress = "127.0.0.1:5300"
+	resolverTLS     = "127.0.0.1:8853" // DoT and DoQ
+	resolverHTTPS   = "127.0.0.1:8443" // DoH
 	resolverMetrics = "127.0.0.1:9153"
 	auditorAddress  = "127.0.0.1:8446"
 	auditorMetrics  = "127.0.0.1:9154"
@@ -55,8 +57,15 @@ recursion:
 `, internetPort)
 	}
 	return fmt.Sprintf(`# The demo's resolver. configs/cordon-resolver.yaml explains each setting.
-listen: [%s]
-%slists:
+listen: [%[1]s]
+dot: [%[2]s]
+doq: [%[2]s]
+doh: [%[3]s]
+tls:
+  certificate: ../keys/tls-resolver.pem
+  key: ../keys/tls-resolver.key
+  name: %[4]s
+%[5]slists:
   - name: national
     source: ../publish
     root: ../publish/metadata/1.root.json
@@ -67,10 +76,10 @@ store: lists
 blocklog:
   dir: blocklog
 metrics:
-  listen: %s
+  listen: %[6]s
 control:
   socket: resolver.sock
-`, resolverAddress, strings.TrimPrefix(recursion, "\n"), resolverMetrics)
+`, resolverAddress, resolverTLS, resolverHTTPS, resolverName, strings.TrimPrefix(recursion, "\n"), resolverMetrics)
 }
 
 func (s *stage) auditorConfig() string {

@@ -38,6 +38,13 @@ func (s *stage) guide(w io.Writer) {
 			"dig @127.0.0.1 -p 5300 www.iana.org +dnssec", "resolved from the root and validated: the AD flag",
 			"dig @127.0.0.1 -p 5300 dnssec-failed.org", "SERVFAIL with an extended error: its signatures are broken on purpose")
 	}
+	ca := dir + "/keys/tls-ca.pem"
+	section("Encrypted, as phones and browsers ask",
+		"kdig @127.0.0.1 -p 8853 +tls +tls-ca="+ca+" +tls-hostname="+resolverName+" www.propagande.example", "the stop page over DoT; the reply is padded to 468 bytes",
+		"kdig @127.0.0.1 -p 8443 +https +tls-ca="+ca+" +tls-hostname="+resolverName+" www.propagande.example", "the same over DoH",
+		// kdig 3.2.6 (Debian 12) crashes when it is to verify a certificate over QUIC.
+		"kdig @127.0.0.1 -p 8853 +quic www.propagande.example", "the same over DoQ",
+		"dig @127.0.0.1 -p 5300 _dns.resolver.arpa SVCB", "how clients find these (DDR): always answered here, so that nobody is led past the list")
 	section("The provider",
 		bin+"/cordon-resolver status "+config("resolver"), "the list in force",
 		bin+"/cordon-resolver why www.propagande.example "+config("resolver"), "which entry, on which decision",

@@ -265,11 +265,14 @@ func TestDemo(t *testing.T) {
 		}
 	})
 
+	t.Run("encrypted transports answer, to who trusts the demo's authority", d.asksEncrypted)
+	t.Run("the clients that people use understand the answers", d.askedByRealClients)
+
 	t.Run("files are where scripts look for them", func(t *testing.T) {
 		for _, name := range []string{
 			"publish/metadata/timestamp.json", "publish/metadata/1.root.json", "publish/metadata/1.targets.json", "publish/targets",
 			"audit/checkpoint", "audit/tile", "authority/register/checkpoint", "authority/register/tile",
-			"resolver/resolver.yaml", "auditor/auditor.yaml", "resolver/blocklog",
+			"resolver/resolver.yaml", "auditor/auditor.yaml", "resolver/blocklog", "keys/tls-ca.pem",
 		} {
 			d.eventually("there is "+name, func() error {
 				_, err := os.Stat(filepath.Join(data, name))
@@ -408,7 +411,7 @@ func (d *demo) pasteGuide() {
 			continue
 		}
 		program, _, _ := strings.Cut(command, " ")
-		if program == "dig" || program == "curl" {
+		if program == "dig" || program == "kdig" || program == "curl" {
 			if _, err := exec.LookPath(program); err != nil && os.Getenv("CI") != "true" {
 				d.t.Logf("%s is not installed; not run: %s", program, command)
 				continue
