@@ -233,7 +233,9 @@ func (w *Watcher) sayHeld() error {
 		if err != nil {
 			return fmt.Errorf("record guard.held: %w", err)
 		}
-		h.Said, w.unsaved = true, true
+		said := *h // a view may hold what was
+		said.Said = true
+		w.standing.Held, w.unsaved = &said, true
 	}
 	return w.saveStanding()
 }

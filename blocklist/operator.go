@@ -74,8 +74,9 @@ func (w *Watcher) rule(action Action, ids []string, r Ruling, take func(*Entry, 
 		if err != nil {
 			return fmt.Errorf("list %s: %w", w.c.Name, err)
 		}
-		s.Serial = o.Serial
-		o.Entries = append(o.Entries, *s)
+		one := *s // the list in force is read by others, and does not change
+		one.Serial = o.Serial
+		o.Entries = append(o.Entries, one)
 	}
 	for _, id := range ids {
 		if !slices.ContainsFunc(o.Entries, func(s SetAside) bool { return s.ID == id }) {

@@ -66,7 +66,7 @@ var usurp = func() (t [256]uint32) {
 func NewPopularity(clock func() time.Time) *Popularity {
 	p := &Popularity{seed: maphash.MakeSeed(), clock: clock, start: clock(), every: sampleEvery}
 	for i := range p.rows {
-		p.rows[i] = make([]uint64, sketchWidth)
+		p.rows[i] = make([]cell, sketchWidth)
 	}
 	p.chance.Seed(maphash.Bytes(p.seed, []byte{0}), maphash.Bytes(p.seed, []byte{1}))
 	return p
