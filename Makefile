@@ -64,8 +64,8 @@ bench-peers: go ## CPU per answer beside Unbound, BIND, PowerDNS and Knot Resolv
 	$(GO) run ./test/bench -v -out $(BIN)/bench $(BENCHFLAGS)
 
 # What the tests need besides Go: NSD as the authoritative servers of the
-# laboratory; dig and curl to paste the lines that the demo prints.
-DEPS_TEST := nsd bind9-dnsutils curl strace
+# laboratory; dig, kdig and curl to paste the lines that the demo prints.
+DEPS_TEST := nsd bind9-dnsutils knot-dnsutils curl strace
 deps-test:
 	@sh test/deps.sh $(DEPS_TEST)
 
