@@ -52,6 +52,7 @@ func (s *siege) begins() {
 	s.show(s.edition().dir)
 	s.starts()
 	s.startAuditor()
+	eventually(s.t(), "every list is in force", func() error { return atLeast(s.r.metrics(), "cordon_ready", 1) })
 	s.takes()
 	var err error
 	s.log, err = blocklog.OpenReader(s.world.path("resolver/blocklog"), 1)
