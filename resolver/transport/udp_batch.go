@@ -20,6 +20,9 @@ const (
 	// processor's cache.
 	querySpace = maxQuery + 192
 	replySpace = wire.MaxUDP + 112
+	// maxSegmented bounds a message that the kernel cuts, in bytes: before it is
+	// cut it has to be a possible datagram, with the headers of either family.
+	maxSegmented = 65000
 )
 
 // message is struct mmsghdr of recvmmsg(2) and sendmmsg(2).
@@ -127,6 +130,7 @@ type outBatch struct {
 	reply   [batchSize]outReply
 	next    [batchSize]int8 // the next reply of the same group; none: -1
 	last    [batchSize]int8 // of the group that begins here
+	size    [batchSize]int  // its bytes
 
 	groups   int
 	group    [batchSize]int8 // its first reply
@@ -166,11 +170,12 @@ func (b *outBatch) add(packet, address, source []byte) {
 	r := &b.reply[i]
 	*r = outReply{packet, address, source}
 	b.replies++
-	b.next[i], b.last[i] = -1, i
+	b.next[i], b.last[i], b.size[i] = -1, i, len(packet)
 	if b.segments && len(packet) > 0 {
 		if first := b.like(r); first >= 0 {
 			b.next[b.last[first]] = i
 			b.last[first] = i
+			b.size[first] += len(packet)
 			return
 		}
 		b.slots[b.slot(r)] = i
@@ -179,14 +184,15 @@ func (b *outBatch) add(packet, address, source []byte) {
 	b.groups++
 }
 
-// like gives the first reply of the group that r belongs to; none: -1.
+// like gives the first reply of the group that r belongs to and has room in;
+// none: -1.
 func (b *outBatch) like(r *outReply) int8 {
 	first := b.slots[b.slot(r)]
 	if first < 0 {
 		return -1
 	}
 	o := &b.reply[first]
-	if len(o.packet) != len(r.packet) || string(o.address) != string(r.address) || string(o.source) != string(r.source) {
+	if len(o.packet) != len(r.packet) || b.size[first]+len(r.packet) > maxSegmented || string(o.address) != string(r.address) || string(o.source) != string(r.source) {
 		return -1
 	}
 	return first

@@ -5,7 +5,7 @@ import "time"
 const (
 	// paceFrom is the rate in packets a second from which a wait pays, for one
 	// socket (docs/performance.md).
-	paceFrom = 80_000
+	paceFrom = 150_000
 	// paceGoal is how many packets a wait is to gather; past that a larger batch
 	// saves next to nothing.
 	paceGoal = 48
