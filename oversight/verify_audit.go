@@ -119,7 +119,8 @@ type inForce struct {
 	since    time.Time // when the present serial was applied
 	previous uint64    // serial before; 0: none
 	highest  uint64
-	early    map[uint64]early // decisions by serials that are not applied yet
+	ordered  *blocklist.Ordered // the rollback that holds, if any
+	early    map[uint64]early   // decisions by serials that are not applied yet
 }
 
 // Applied is the data of the event list.applied, as the resolver writes it.
@@ -205,7 +206,13 @@ func (c *crossCheck) event(index uint64, e *audit.Event) error {
 	case "stopped":
 	case "gap":
 		c.find(index, Warning, CodeGap, e.Seq, e.Seq, 0, "the resolver itself put a gap on record: %s", e.Data)
-	case "guard.held", "guard.released", "override", "exemption":
+	case "guard.released", "override":
+		var o blocklist.Ordered
+		if err := json.Unmarshal(e.Data, &o); err != nil {
+			return err
+		}
+		c.ordered(index, e, o)
+	case "guard.held", "exemption", "list.dumped":
 		c.find(index, Notice, CodeIntervention, e.Seq, e.Seq, 0, "%s: %s", e.Type, e.Data)
 	default:
 		c.find(index, Notice, CodeUnknownRecord, e.Seq, e.Seq, 0, "an event of type %q, which this program does not know; it is sealed like any other", e.Type)
@@ -213,14 +220,35 @@ func (c *crossCheck) event(index uint64, e *audit.Event) error {
 	return nil
 }
 
-// applied checks that a list that a resolver put in force was published.
-func (c *crossCheck) applied(index uint64, e *audit.Event, a Applied) {
-	l := c.lists[a.List]
+// ordered takes in what a person at the resolver ordered.
+func (c *crossCheck) ordered(index uint64, e *audit.Event, o blocklist.Ordered) {
+	c.find(index, Notice, CodeIntervention, e.Seq, e.Seq, 0, "%s (account %s) ordered %q on list %s, serial %d, giving this reason: %s",
+		o.Name, o.Account, o.Action, o.List, o.Serial, o.Reason)
+	if o.Action == blocklist.RollBack {
+		c.list(o.List).ordered = &o
+	}
+}
+
+// list is what is known of one of the resolver's lists.
+func (c *crossCheck) list(name string) *inForce {
+	l := c.lists[name]
 	if l == nil {
 		l = &inForce{early: map[uint64]early{}}
-		c.lists[a.List] = l
+		c.lists[name] = l
 	}
-	if a.Serial < l.highest {
+	return l
+}
+
+// applied checks that a list that a resolver put in force was published.
+func (c *crossCheck) applied(index uint64, e *audit.Event, a Applied) {
+	l := c.list(a.List)
+	switch {
+	case a.Serial > l.highest:
+		l.ordered = nil // a newer list ends a rollback
+	case a.Serial < l.highest && l.ordered != nil && l.ordered.To == a.Serial:
+		c.find(index, Warning, CodeListBack, e.Seq, e.Seq, a.Serial, "the resolver went back from list %d to list %d of %s on %s, by the order of %s, which is on record",
+			l.highest, a.Serial, a.List, minute(e.At), l.ordered.Name)
+	case a.Serial < l.highest:
 		c.find(index, Alarm, CodeListBack, e.Seq, e.Seq, a.Serial, "the resolver went back from list %d to list %d of %s on %s", l.highest, a.Serial, a.List, minute(e.At))
 	}
 	if l.Authority != "" && a.Authority != l.Authority {

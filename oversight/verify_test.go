@@ -189,6 +189,13 @@ func TestTamperingIsFoundAndNamed(t *testing.T) {
 			e = tamper(t, e, func(m map[string]any) { m["seq"] = 9; m["at"] = "2026-03-02T12:00:00Z" })
 			return append(l, e)
 		}, CodeListBack, 8, 9, "went back from list 2 to list 1"},
+		{"an older list that comes back by an order on record", "isp", func(w *world, l [][]byte) [][]byte {
+			order := audit.Event{Type: "override", Seq: 9, At: start.Add(3 * time.Hour), Data: w.canonical(blocklist.Ordered{
+				List: "national", Action: blocklist.RollBack, Serial: 2, To: 1, Name: "dora", Reason: "list 2 breaks a hospital", Account: "ops",
+			})}
+			back := tamper(t, l[2], func(m map[string]any) { m["seq"] = 10; m["at"] = "2026-03-02T12:00:00Z" })
+			return append(l, w.canonical(order), back)
+		}, CodeListBack, 9, 10, "from list 2 to list 1 of national on 2 March 2026, 12:00 UTC, by the order of dora"},
 		{"a block by an entry that the list does not hold", "isp", func(w *world, l [][]byte) [][]byte {
 			l[3] = tamper(t, l[3], func(m map[string]any) { m["tally"].([]any)[0].(map[string]any)["entry"] = "2026-0002" })
 			return l
