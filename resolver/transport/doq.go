@@ -8,6 +8,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/quic-go/quic-go"
@@ -28,6 +29,9 @@ const (
 // mostCancelled streams of a connection that has cancelled more than it let
 // finish: past it the connection is closed.
 const mostCancelled = 256
+
+// doqLinger is how long the last replies of a connection have to leave.
+const doqLinger = 200 * time.Millisecond
 
 // errNoMessage: a stream that does not hold one whole message and nothing else,
 // or one that DoQ does not allow; it ends the connection (RFC 9250 §4.3.3).
@@ -59,6 +63,7 @@ type doqConn struct {
 	*lonely
 	conn                *quic.Conn
 	working             sync.WaitGroup
+	inWork              atomic.Int64 // streams that working waits for
 	cancelled, finished atomic.Int64
 }
 
@@ -71,7 +76,11 @@ func (d *doqConn) run(ctx context.Context) (reason string) {
 		cancel()
 		switch {
 		case err == nil:
-			d.working.Go(func() { d.serve(stream) })
+			d.inWork.Add(1)
+			d.working.Go(func() {
+				defer d.inWork.Add(-1)
+				d.serve(stream)
+			})
 		case ctx.Err() != nil:
 			reason = closedShutdown
 		case errors.Is(err, context.DeadlineExceeded): // kept alive, but never asked
@@ -80,7 +89,13 @@ func (d *doqConn) run(ctx context.Context) (reason string) {
 			reason = closedReason(err)
 		}
 	}
+	replying := d.inWork.Load() > 0
 	d.working.Wait()
+	if replying {
+		// Closing drops what has not left yet, and the library does not tell when
+		// it has.
+		pause(d.conn.Context(), doqLinger)
+	}
 	_ = d.conn.CloseWithError(doqNoError, "")
 	return reason
 }
