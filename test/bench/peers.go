@@ -143,7 +143,7 @@ daemon=no
 func bind(dir string, port uint16, l *laboratory, listed bool) ([]string, error) {
 	policy, zone := "", ""
 	if listed {
-		policy = "  response-policy { zone \"rpz.bench\"; };\n"
+		policy = "  response-policy { zone \"rpz.bench\"; } qname-wait-recurse no;\n"
 		zone = fmt.Sprintf("zone \"rpz.bench\" { type primary; file %q; };\n", l.rpz)
 	}
 	ds := strings.Fields(l.ds) // owner TTL class DS tag algorithm digest-type digest
