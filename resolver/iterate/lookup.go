@@ -147,7 +147,8 @@ func (t *task) remembered(q Question) (*found, error) {
 	if s, ok := t.cached(q); ok {
 		return fromEntry(q, s), nil
 	}
-	if s, ok := t.cached(Question{q.Name, dns.TypeCNAME}); ok && s.Kind == cache.Positive {
+	// An alias may have an NSEC beside it (RFC 4035 §2.5): only the servers know.
+	if s, ok := t.cached(Question{q.Name, dns.TypeCNAME}); ok && s.Kind == cache.Positive && q.Type != dns.TypeNSEC {
 		return fromEntry(q, s), nil
 	}
 	for n := q.Name; n != "."; {

@@ -95,6 +95,26 @@ func TestAnswersOfEachKindAreFoundAndValidated(t *testing.T) {
 	}
 }
 
+// The NSEC beside an alias (RFC 4035 §2.5) is found whether or not the alias is
+// in the cache.
+func TestNSECBesideAnAliasIsNotHiddenByIt(t *testing.T) {
+	n, example, _ := smallInternet(t, withNSEC)
+	n.server(exampleAddr).behave = func(q *dns.Msg, _ bool, honest func() *dns.Msg) (*dns.Msg, error) {
+		m := honest()
+		if q.Question[0].Qtype == dns.TypeNSEC {
+			m.Answer = example.proof(dns.CanonicalName(q.Question[0].Name))
+			m.Ns = nil
+		}
+		return m, nil
+	}
+	r := n.resolver()
+	expect(t, ask(t, r, "alias.example.com. A"), dns.RcodeSuccess, dnssec.Secure, "www.example.com.", "192.0.2.80")
+	got := ask(t, r, "alias.example.com. NSEC")
+	if got.Status != dnssec.Secure || len(got.Answer) == 0 || got.Answer[0].Header().Rrtype != dns.TypeNSEC {
+		t.Errorf("answer %v (%v), want the NSEC of the alias", got.Answer, got.Status)
+	}
+}
+
 func TestSignedAnswersComeWithWhatAValidatingClientNeeds(t *testing.T) {
 	n, _, _ := smallInternet(t, withNSEC)
 	r := n.resolver()
