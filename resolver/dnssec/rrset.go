@@ -11,8 +11,9 @@ import (
 // Signed is the verdict on one RRset.
 type Signed struct {
 	Verdict
-	// TTL is how long the set may be used at most: its original TTL and what is
-	// left of its signature's life (RFC 4035 §5.3.3). Only when Secure.
+	// TTL is how long the set may be used at most: its original TTL, that of the
+	// RRSIG and what is left of its signature's life (RFC 4035 §5.3.3). Only when
+	// Secure.
 	TTL time.Duration
 	// Wildcard is the closest encloser when the set was expanded from the
 	// wildcard below it; then it is only valid with a proof that nothing closer
@@ -137,7 +138,7 @@ func (v *Validator) accept(s Set, sig *dns.RRSIG) Signed {
 	left := time.Duration(serial(sig.Expiration, now))*time.Second + skew
 	signed := Signed{
 		Verdict: Verdict{Status: Secure},
-		TTL:     min(left, time.Duration(sig.OrigTtl)*time.Second),
+		TTL:     min(left, time.Duration(min(sig.OrigTtl, sig.Hdr.Ttl))*time.Second),
 	}
 	if int(sig.Labels) < ownerLabels(s.Name) {
 		signed.Wildcard = lastLabels(s.Name, int(sig.Labels))
