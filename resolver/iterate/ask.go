@@ -210,7 +210,7 @@ func (t *task) ask(ctx context.Context, c *cursor, q Question) (*reply, error) {
 		r, why := t.read(c.z, q, msg)
 		if r == nil {
 			// A failure may be of this one name; only who disclaims the zone is lame.
-			if msg.Rcode == dns.RcodeRefused || msg.Rcode == dns.RcodeNotAuth || msg.Rcode == dns.RcodeSuccess && !msg.Truncated {
+			if msg.Rcode == dns.RcodeRefused || msg.Rcode == dns.RcodeNotAuth || msg.Rcode == dns.RcodeSuccess && !msg.Truncated && why != tooManyRecords {
 				t.r.servers.setLame(s.addr.Addr(), c.z.name)
 			}
 			c.note = fmt.Sprintf("%s at %s %s", c.z.name, s.addr.Addr(), why)

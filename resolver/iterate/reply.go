@@ -74,6 +74,11 @@ func readReply(zone, bailiwick string, q Question, msg *dns.Msg) (*reply, string
 	if q.Type == dns.TypeRRSIG {
 		r.answer = bareSignatures(q.Name, msg.Answer)
 	}
+	for _, s := range r.answer {
+		if len(s.RRs) > maxRecords {
+			return nil, tooManyRecords
+		}
+	}
 	strangers := false
 	r.authority = collect(bailiwick, msg.Ns, &strangers)
 	if r.kind = r.positive(); r.kind != 0 && (msg.Rcode != dns.RcodeYXDomain || r.kind == redirect) {
@@ -275,6 +280,9 @@ func collect(zone string, section []dns.RR, strangers *bool) []dnssec.Set {
 		s := at(name, h.Rrtype)
 		// Equal records are one (RFC 2181 §5); looked for in sets of a sane size.
 		same := func(have dns.RR) bool { return dns.IsDuplicate(have, rr) }
+		if len(s.RRs) > maxRecords {
+			continue // enough to be refused for
+		}
 		if len(s.RRs) > 64 || !slices.ContainsFunc(s.RRs, same) {
 			s.RRs = append(s.RRs, rr)
 		}
@@ -291,6 +299,14 @@ func collect(zone string, section []dns.RR, strangers *bool) []dnssec.Set {
 // maxSigs bounds the signatures of one set that are looked at and passed on. Two
 // keys of each of two algorithms make four (CVE-2023-50387).
 const maxSigs = 8
+
+// maxRecords bounds the records of one set, since each question about it pays for
+// them all (CVE-2024-1737). An answer with more is not taken.
+const maxRecords = 256
+
+// tooManyRecords is said of a server that gave such an answer. It is a matter of
+// that name: the server is as good as any for others.
+const tooManyRecords = "gives more records of one type than are taken"
 
 // ttlOf is the one TTL of a set: its lowest (RFC 2181 §5.2).
 func ttlOf(s dnssec.Set) time.Duration {
