@@ -1,5 +1,5 @@
-// Package house holds the structure of the project to its design: who may
-// import whom.
+// Package house holds the project to its design: who may import whom, and which
+// test holds each pitfall.
 package house
 
 import (
