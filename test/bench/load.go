@@ -69,10 +69,16 @@ type sample struct {
 func (s *sample) perCore() float64 { return 1e6 / s.CPU }
 
 // load asks the questions of file and reads the server's CPU time before and
-// after.
-func (c *benchCase) load(ctx context.Context, s *server, file string, o *options) (*sample, error) {
+// after. warm goes through the file once, however long that takes, so that all of
+// it is cached.
+func (c *benchCase) load(ctx context.Context, s *server, file string, warm bool, o *options) (*sample, error) {
 	args := append([]string{"-c", strconv.Itoa(o.cores[1]), "dnsperf", "-T", "1", "-s", "127.0.0.1", "-p", strconv.Itoa(int(s.port)),
-		"-d", file, "-l", fmt.Sprintf("%.1f", o.duration.Seconds()), "-t", "2", "-O", "suppress=timeout"}, c.args...)
+		"-d", file, "-t", "2", "-O", "suppress=timeout"}, c.args...)
+	if warm && !c.missing {
+		args = append(args, "-n", "1", "-l", "30")
+	} else {
+		args = append(args, "-l", fmt.Sprintf("%.1f", o.duration.Seconds()))
+	}
 	before, err := s.usage()
 	if err != nil {
 		return nil, err

@@ -140,7 +140,7 @@ func measure(ctx context.Context, r *results, cases []benchCase, peers []*peer, 
 				if err := lab.questions(file, c, fmt.Sprintf("r%d-%s", round, p.name)); err != nil {
 					return err
 				}
-				m, err := c.load(ctx, s, file, r.options)
+				m, err := c.load(ctx, s, file, round == 0, r.options)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", p.name, c.name, err)
 				}
