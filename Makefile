@@ -11,7 +11,7 @@ BENCHFLAGS ?=
 TOOL     := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint fmt vuln fuzz bench bench-peers go deps-test clean
+.PHONY: help build demo test race lint fmt vuln fuzz bench bench-peers differential go deps-test clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ bench-peers: go ## CPU per answer beside Unbound, BIND, PowerDNS and Knot Resolv
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/cordon-resolver
 	$(GO) run ./test/bench -v -out $(BIN)/bench $(BENCHFLAGS)
+
+differential: go ## the same questions to cordon, Unbound and BIND: differences with a verdict; DIFFFLAGS="-questions 20000 -seed 2 -v"
+	@sh test/deps.sh nsd unbound bind9
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/cordon-resolver
+	$(GO) run ./test/differential $(DIFFFLAGS)
 
 # What the tests need besides Go: NSD as the authoritative servers of the
 # laboratory; dig, kdig and curl to paste the lines that the demo prints.
