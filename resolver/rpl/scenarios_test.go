@@ -114,10 +114,7 @@ func play(t *testing.T, file string, tell bool) (err error) {
 }
 
 // whole is the resolver as a server's worker sees it.
-type whole struct {
-	*resolver.Resolver
-	session transport.Session
-}
+type whole struct{ *resolver.Resolver }
 
 func (w whole) Ask(ctx context.Context, packet []byte, from netip.AddrPort) []byte {
 	meta := transport.Meta{Transport: blocklog.TCP, Peer: from}
@@ -163,7 +160,7 @@ func build(dir string, set rpl.Settings, n *rpl.Network, clock func() time.Time)
 	if err != nil {
 		return nil, err
 	}
-	return whole{Resolver: r}, nil
+	return whole{r}, nil
 }
 
 // configure writes the settings of a scenario as an operator would.
