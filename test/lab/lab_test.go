@@ -198,6 +198,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(".", uint16(dns.TypeANY), false)
 	f.Add("ouvert.", uint16(dns.TypeDS), true)
 	f.Add("x.entre.ouvert.", uint16(dns.TypeNSEC3), true)
+	f.Add(strings.Repeat("\x9a", 40)+".eXAmple.", uint16(147), true)
 	inet := sampleInternet(f)
 	f.Fuzz(func(t *testing.T, name string, qtype uint16, do bool) {
 		if _, ok := dns.IsDomainName(name); !ok {
@@ -205,8 +206,14 @@ func FuzzAnswer(f *testing.F) {
 		}
 		msg := new(dns.Msg)
 		msg.SetQuestion(dns.Fqdn(name), qtype)
-		if _, err := msg.Pack(); err != nil {
+		packet, err := msg.Pack()
+		if err != nil {
 			t.Skip() // not a name that fits into a question
+		}
+		// As it comes in from the wire, every odd byte escaped: lower case of a
+		// text that is no UTF-8 would be another name.
+		if err := msg.Unpack(packet); err != nil {
+			t.Fatal(err)
 		}
 		msg.Response = true
 		answer(inet.zones, msg, do)
