@@ -37,7 +37,8 @@ const (
 	unknownRTT  = 80 * time.Millisecond // below what a far server shows, so that new ones are tried
 	minTimeout  = 250 * time.Millisecond
 	maxTimeout  = 3 * time.Second
-	newTimeout  = time.Second // for a server of which nothing is known
+	newTimeout  = 400 * time.Millisecond // for a server of which nothing is known; doubled with each failure
+	failureCost = time.Second            // what a failure adds to a server's RTT when one is chosen
 	maxBackOff  = 2 * time.Minute
 	maxFailures = 16
 )
@@ -128,7 +129,7 @@ func (s *servers) rank(addr netip.Addr, zone string) (rtt time.Duration, down bo
 	if !ok || st.srtt == 0 && st.failures == 0 {
 		return unknownRTT, down
 	}
-	return st.srtt + time.Duration(st.failures)*newTimeout, down || now.Before(st.until)
+	return st.srtt + time.Duration(st.failures)*failureCost, down || now.Before(st.until)
 }
 
 func (s *servers) setLame(addr netip.Addr, zone string) {
