@@ -103,7 +103,7 @@ func whyCommand() *cobra.Command {
 			fmt.Fprintf(out, "answer: %s\n", w.Would)
 		}
 		for _, d := range w.Last {
-			fmt.Fprintf(out, "decided %s: record %d, %s, %s, %d times\n", d.Time.Local().Format(time.DateTime), d.Seq, d.Type, d.Action, d.Count)
+			fmt.Fprintf(out, "decided %s: record %d, %s, %s, questions: %d\n", d.Time.Local().Format(time.DateTime), d.Seq, d.Type, d.Action, d.Count)
 		}
 		if !w.Ready {
 			fmt.Fprintln(out, "the resolver is not ready: a required list is not loaded, and every answer is SERVFAIL")
