@@ -241,8 +241,8 @@ func (c *Config) check() error {
 			return fmt.Errorf("%s: %d; use at least 1048576 (1 MiB)", b.name, b.value)
 		}
 	}
-	if c.UDP.MaxWait < 0 || c.UDP.MaxWait > 10*time.Millisecond {
-		return fmt.Errorf("udp.max_wait: %s; use 0s to 10ms", c.UDP.MaxWait)
+	if c.UDP.MaxWait < 0 || c.UDP.MaxWait > time.Millisecond {
+		return fmt.Errorf("udp.max_wait: %s; use 0s to 1ms", c.UDP.MaxWait)
 	}
 	if c.Recursion.Port == 0 {
 		return fmt.Errorf("recursion.port: 0; leave it out, or name the port of the laboratory's servers")
