@@ -127,7 +127,7 @@ func (s *session) block(dst []byte, lists *policy.Generation, hit policy.Hit, na
 		Action:    action,
 		Count:     1,
 	})
-	s.categories = append(s.categories, hit.Entry().Category)
+	s.categories = append(s.categories, hit.Category())
 	return reply
 }
 

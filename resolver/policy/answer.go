@@ -41,7 +41,7 @@ func newAnswer(page blocklist.StopPage, ttl uint32, serial uint64) *answer {
 // page or to the listed target would give the list away. The reply is the same
 // with DO and CD: it bears no signature, and AD is never set.
 func (h Hit) AppendReply(dst []byte, q *wire.Query, limit int) ([]byte, blocklog.Action) {
-	a := h.by.answers[h.entry.Category]
+	a := h.answer()
 	var b wire.Builder
 	b.Start(dst, q, limit)
 	var rdata [][]byte

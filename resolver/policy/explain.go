@@ -38,7 +38,7 @@ type incident struct {
 // §5.2). When space is short, the texts j and o go first, since l, c and the
 // decision's reference are what a person can act on.
 func (h Hit) AppendExplained(dst []byte, q *wire.Query, limit int, e *Explanation) ([]byte, blocklog.Action) {
-	a := h.by.answers[h.entry.Category]
+	a := h.answer()
 	var b wire.Builder
 	b.Start(dst, q, limit)
 	b.Authority(0, dns.TypeSOA, a.ttl, a.soa)
@@ -49,14 +49,15 @@ func (h Hit) AppendExplained(dst []byte, q *wire.Query, limit int, e *Explanatio
 
 // explain is the JSON in at most room bytes; empty if not even the contact fits.
 func (h Hit) explain(e *Explanation, room int) string {
+	entry := h.Entry()
 	s := structured{
-		Contact: e.Contact, Language: e.Language, Justification: h.entry.LegalBasis, Organization: h.by.header.Authority,
-		Incidents: []incident{{Database: h.by.name, ID: h.entry.Decision}},
+		Contact: e.Contact, Language: e.Language, Justification: entry.LegalBasis, Organization: h.by.header.Authority,
+		Incidents: []incident{{Database: h.by.name, ID: entry.Decision}},
 	}
 	if len(s.Contact) == 0 {
-		s.Contact = []string{h.by.header.Categories[h.entry.Category].Page}
+		s.Contact = []string{h.by.header.Categories[entry.Category].Page}
 	}
-	if h.entry.Decision == "" {
+	if entry.Decision == "" {
 		s.Incidents = nil
 	}
 	for _, shorten := range []func(){

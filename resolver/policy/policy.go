@@ -70,8 +70,12 @@ func (p *Policy) Apply(name string, list *blocklist.List, index *blocklist.Index
 	if !slices.Contains(p.order, name) {
 		return fmt.Errorf("apply list %q: no such list is configured", name)
 	}
+	e, err := newEnforced(name, list, index)
+	if err != nil {
+		return fmt.Errorf("apply list %q: %w", name, err)
+	}
 	delete(p.trials, name)
-	p.current.Store(p.with(map[string]*enforced{name: newEnforced(name, list, index)}))
+	p.current.Store(p.with(map[string]*enforced{name: e}))
 	p.setTrial()
 	return nil
 }
@@ -83,7 +87,11 @@ func (p *Policy) Try(name string, list *blocklist.List, index *blocklist.Index) 
 	if !slices.Contains(p.order, name) {
 		return fmt.Errorf("try list %q: no such list is configured", name)
 	}
-	p.trials[name] = newEnforced(name, list, index)
+	e, err := newEnforced(name, list, index)
+	if err != nil {
+		return fmt.Errorf("try list %q: %w", name, err)
+	}
+	p.trials[name] = e
 	p.setTrial()
 	return nil
 }
@@ -136,23 +144,37 @@ type enforced struct {
 	serial  uint64
 	header  blocklist.Header
 	index   *blocklist.Index
-	entries []blocklist.Entry
-	answers map[string]*answer // by category
+	tags    *tags
+	answers []*answer         // by number of the category
+	entries []blocklist.Entry // for people: the query path reads tags
 }
 
-func newEnforced(name string, list *blocklist.List, index *blocklist.Index) *enforced {
+func newEnforced(name string, list *blocklist.List, index *blocklist.Index) (*enforced, error) {
+	t, err := newTags(list)
+	if err != nil {
+		return nil, err
+	}
 	e := &enforced{
 		name:    name,
 		serial:  list.Serial,
 		header:  list.Header,
 		index:   index,
+		tags:    t,
 		entries: list.Entries,
-		answers: make(map[string]*answer, len(list.Categories)),
 	}
-	for category, page := range list.Categories {
-		e.answers[category] = newAnswer(page, list.AnswerTTL, list.Serial)
+	for _, category := range t.categories {
+		e.answers = append(e.answers, newAnswer(list.Categories[category], list.AnswerTTL, list.Serial))
 	}
-	return e
+	return e, nil
+}
+
+// match is an entry as the block log names it.
+func (l *enforced) match(entry uint32) blocklog.Match {
+	id := l.tags.id(entry)
+	if id == "" {
+		id = l.entries[entry].ID
+	}
+	return blocklog.Match{List: l.name, Serial: l.serial, Entry: id}
 }
 
 // Ready reports whether every required list is loaded.
@@ -183,21 +205,27 @@ func (g *Generation) list(name string) *enforced {
 type Hit struct {
 	by    *enforced // the list that is enforced
 	after int       // where in Generation.lists the search for others goes on
-	entry *blocklist.Entry
+	entry uint32    // its number
 }
 
 // Match finds what covers name (wire form, lower case). It does not allocate.
 func (g *Generation) Match(name []byte) (Hit, bool) {
 	for i, l := range g.lists {
 		if n, ok := l.index.Lookup(name); ok {
-			return Hit{by: l, after: i + 1, entry: &l.entries[n]}, true
+			return Hit{by: l, after: i + 1, entry: n}, true
 		}
 	}
 	return Hit{}, false
 }
 
 // Entry is the entry that is enforced.
-func (h Hit) Entry() *blocklist.Entry { return h.entry }
+func (h Hit) Entry() *blocklist.Entry { return &h.by.entries[h.entry] }
+
+// Category is the category of the entry that is enforced.
+func (h Hit) Category() string { return h.by.tags.categories[h.by.tags.category(h.entry)] }
+
+// answer is what the names of the hit's category get.
+func (h Hit) answer() *answer { return h.by.answers[h.by.tags.category(h.entry)] }
 
 // List is the name of the list whose entry is enforced.
 func (h Hit) List() string { return h.by.name }
@@ -205,10 +233,10 @@ func (h Hit) List() string { return h.by.name }
 // AppendMatches appends the enforced entry, then the entries of other lists
 // that cover name as well, in configuration order.
 func (g *Generation) AppendMatches(dst []blocklog.Match, h Hit, name []byte) []blocklog.Match {
-	dst = append(dst, blocklog.Match{List: h.by.name, Serial: h.by.serial, Entry: h.entry.ID})
+	dst = append(dst, h.by.match(h.entry))
 	for _, l := range g.lists[h.after:] {
 		if n, ok := l.index.Lookup(name); ok {
-			dst = append(dst, blocklog.Match{List: l.name, Serial: l.serial, Entry: l.entries[n].ID})
+			dst = append(dst, l.match(n))
 		}
 	}
 	return dst

@@ -57,7 +57,7 @@ func (g *Generation) Would(name []byte) string {
 	if !ok {
 		return ""
 	}
-	page := h.by.header.Categories[h.entry.Category]
+	page := h.by.header.Categories[h.Category()]
 	say := func(addrs []netip.Addr) string {
 		if len(addrs) == 0 {
 			return "NODATA"
