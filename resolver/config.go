@@ -41,6 +41,7 @@ type Recursion struct {
 	MayQuery     []netip.Prefix `yaml:"may_query"`     // loopback or private networks with authoritative servers of one's own
 	IPv6         *bool          `yaml:"ipv6"`          // ask over IPv6 too; default true
 	Minimise     *bool          `yaml:"minimise"`      // show each server no more of a name than it needs (RFC 9156); default true
+	MixCase      *bool          `yaml:"mix_case"`      // ask by UDP in a mixture of cases (0x20); default true
 	CacheBytes   int64          `yaml:"cache_bytes"`   // bound of the RRset cache
 	Timeout      time.Duration  `yaml:"timeout"`       // for one question, from its arrival
 

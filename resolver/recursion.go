@@ -48,7 +48,10 @@ func newIterator(c Recursion, s Surroundings, reg prometheus.Registerer) (*itera
 	}
 	exchange := s.Exchange
 	if exchange == nil {
-		if exchange, err = transport.NewUpstream(transport.UpstreamConfig{Registerer: reg}); err != nil {
+		if exchange, err = transport.NewUpstream(transport.UpstreamConfig{
+			MixCase:    c.MixCase == nil || *c.MixCase,
+			Registerer: reg,
+		}); err != nil {
 			return nil, err
 		}
 	}

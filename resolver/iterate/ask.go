@@ -2,6 +2,7 @@ package iterate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -249,14 +250,26 @@ func (c *cursor) failure(q Question) error {
 }
 
 // exchange asks one server: with EDNS unless it is known not to understand, and
-// over TCP when the reply is cut short (RFC 7766 §5).
+// over TCP when the reply is cut short (RFC 7766 §5) or in another case than the
+// question.
 func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Question) (*dns.Msg, error) {
 	known, addr := t.r.servers, server.Addr()
 	k := flightKey{server: server, Question: q, recurse: z.forward}
 	// Without EDNS there are no signatures, so a signed zone is never asked so.
 	plain := z.status < signedZone && known.plain(addr)
-	k.edns = !plain
+	k.edns, k.stream = !plain, known.altersCase(addr)
 	msg, err := t.send(ctx, k)
+	if k.stream && err != nil && asFailure(err).kind == unreachable {
+		known.setAltersCase(addr, false) // it may do better by UDP
+	}
+	if altersCase(err) {
+		// Either a forger or the server itself, which is then asked by TCP at once
+		// for a while; if it cannot do that, the forger gains nothing by it.
+		k.stream = true
+		if msg, err = t.send(ctx, k); err == nil {
+			known.setAltersCase(addr, true)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -274,11 +287,17 @@ func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Q
 		}
 		msg = again
 	}
-	if msg.Truncated {
+	if msg.Truncated && !k.stream {
 		k.stream = true
 		return t.send(ctx, k)
 	}
 	return msg, nil
+}
+
+// altersCase says whether err is of a reply in another case than the question.
+func altersCase(err error) bool {
+	var e interface{ AlteredCase() bool }
+	return errors.As(err, &e) && e.AlteredCase()
 }
 
 // send sends one query and waits for its reply, together with whoever else asks
@@ -301,7 +320,7 @@ func (t *task) send(ctx context.Context, k flightKey) (*dns.Msg, error) {
 		switch {
 		case err == nil && !k.stream:
 			r.servers.answered(addr, r.config.Clock().Sub(start), msg.IsEdns0() != nil)
-		case err != nil && context.Cause(ctx) != context.Canceled:
+		case err != nil && !altersCase(err) && context.Cause(ctx) != context.Canceled:
 			r.servers.silent(addr)
 		}
 		return msg, err
@@ -310,7 +329,7 @@ func (t *task) send(ctx context.Context, k flightKey) (*dns.Msg, error) {
 		if gone := t.alive(ctx); gone != nil {
 			return nil, gone
 		}
-		return nil, &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: fmt.Sprintf("asking %s: %v", addr, err)}
+		return nil, &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: fmt.Sprintf("asking %s: %v", addr, err), cause: err}
 	}
 	return msg, nil
 }

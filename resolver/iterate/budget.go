@@ -60,12 +60,14 @@ const (
 
 // failure is why a question has no answer; code and text become the EDE.
 type failure struct {
-	kind failureKind
-	code uint16
-	text string
+	kind  failureKind
+	code  uint16
+	text  string
+	cause error // of an exchange that failed, else nil
 }
 
 func (f *failure) Error() string { return f.text }
+func (f *failure) Unwrap() error { return f.cause }
 
 // asFailure is err as a failure; every error of a task is one.
 func asFailure(err error) *failure {

@@ -28,7 +28,9 @@ import (
 // Exchange sets the query's ID, and may vary the case of its name; query itself
 // it leaves as it is. The reply has already been matched to the query (source,
 // ID, question); what does not match was dropped and waited past. stream asks
-// for TCP. It returns when ctx ends; until then it waits for one reply, and does
+// for TCP. An error of which errors.As makes an interface{ AlteredCase() bool }
+// that says yes tells that a reply by UDP matched in all but the case of the name,
+// and could have come from anybody. It returns when ctx ends; until then it waits for one reply, and does
 // not repeat the query. The reply is shared and read only afterwards.
 type Exchange interface {
 	Exchange(ctx context.Context, server netip.AddrPort, query *dns.Msg, stream bool) (*dns.Msg, error)

@@ -22,6 +22,7 @@ type server struct {
 	until          time.Time     // backed off until then
 	spokeEDNS      bool          // has answered with an OPT record
 	plainUntil     time.Time     // to be asked without EDNS until then
+	streamUntil    time.Time     // alters the case of names, so is asked by TCP until then
 }
 
 // lameness is of a server for a zone: it may be good for others.
@@ -34,6 +35,7 @@ const (
 	maxServers  = 20_000 // some 200 bytes each
 	lameTime    = time.Minute
 	plainTime   = 15 * time.Minute
+	streamTime  = 15 * time.Minute
 	unknownRTT  = 80 * time.Millisecond // below what a far server shows, so that new ones are tried
 	minTimeout  = 250 * time.Millisecond
 	maxTimeout  = 3 * time.Second
@@ -160,4 +162,23 @@ func (s *servers) setPlain(addr netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state(addr).plainUntil = s.clock().Add(plainTime)
+}
+
+// altersCase says whether addr is to be asked by TCP at once, since what it sends
+// by UDP cannot be told from what a forger sends.
+func (s *servers) altersCase(addr netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, ok := s.by[addr]
+	return ok && s.clock().Before(st.streamUntil)
+}
+
+func (s *servers) setAltersCase(addr netip.Addr, alters bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.state(addr)
+	st.streamUntil = time.Time{}
+	if alters {
+		st.streamUntil = s.clock().Add(streamTime)
+	}
 }

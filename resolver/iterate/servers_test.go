@@ -207,6 +207,65 @@ func TestTruncatedRepliesAreAskedForOverTCP(t *testing.T) {
 	expect(t, ask(t, n.resolver(), "www.example.com. A"), dns.RcodeSuccess, dnssec.Secure, "192.0.2.80")
 }
 
+// alteredCase is what an Exchange says of a reply in another case.
+type alteredCase struct{ error }
+
+func (alteredCase) AlteredCase() bool { return true }
+
+func TestAServerThatAltersTheCaseIsAskedByTCP(t *testing.T) {
+	n, _, plain := smallInternet(t, withNSEC)
+	for i := range 5 {
+		plain.add(fmt.Sprintf("w%d A 203.0.113.81", i))
+	}
+	tcpFails := false
+	n.server(otherAddr).behave = func(_ *dns.Msg, stream bool, honest func() *dns.Msg) (*dns.Msg, error) {
+		switch {
+		case !stream:
+			return nil, alteredCase{errors.New("another case")}
+		case tcpFails:
+			return nil, errSilence
+		}
+		return honest(), nil
+	}
+	r := n.resolver()
+	ways := func(question string) (ways string) {
+		n.queries()
+		res := ask(t, r, question)
+		if !tcpFails {
+			expect(t, res, dns.RcodeSuccess, dnssec.Insecure, "203.0.113.81")
+		}
+		for _, s := range n.queries() {
+			switch {
+			case s.server.String() != otherAddr:
+			case s.stream:
+				ways += "tcp "
+			default:
+				ways += "udp "
+			}
+		}
+		return ways
+	}
+	if got := ways("w0.plain.org. A"); got != "udp tcp " {
+		t.Errorf("asked by %s", got)
+	}
+	if got := ways("w1.plain.org. A"); got != "tcp " {
+		t.Errorf("not remembered: asked by %s", got)
+	}
+	n.pass(streamTime)
+	if got := ways("w2.plain.org. A"); got != "udp tcp " {
+		t.Errorf("remembered for ever: asked by %s", got)
+	}
+	if st := r.servers.by[netip.MustParseAddr(otherAddr)]; st.failures > 0 {
+		t.Error("the server was blamed")
+	}
+	// Without TCP nothing of it is believed, and it is not remembered.
+	tcpFails = true
+	ways("w3.plain.org. A")
+	if r.servers.altersCase(netip.MustParseAddr(otherAddr)) {
+		t.Error("TCP is still asked for at once, without success")
+	}
+}
+
 func TestQueriesOfferEDNSWithoutFragments(t *testing.T) {
 	m := flightKey{Question: Question{"example.", dns.TypeA}, edns: true}.query()
 	if opt := m.IsEdns0(); opt == nil || opt.UDPSize() != 1232 || !opt.Do() || m.RecursionDesired {

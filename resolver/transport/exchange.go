@@ -33,8 +33,9 @@ func (u *Upstream) exchangeUDP(ctx context.Context, server netip.AddrPort, a *as
 		n, err := conn.Read(buf)
 		switch {
 		case err == nil:
-			if reply, err := a.match(buf[:n]); err == nil {
-				return reply, nil
+			reply, err := a.match(buf[:n])
+			if err == nil || errors.Is(err, errAlteredCase) {
+				return reply, err
 			}
 		case ctx.Err() != nil:
 			return nil, err

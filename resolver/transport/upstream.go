@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -24,8 +25,8 @@ type UpstreamConfig struct {
 	// past before the server is asked by TCP instead (RFC 5452 §9.2 counts on
 	// it); default 4.
 	NearMisses int
-	// MixCase asks in a random mixture of cases and takes only a reply in the
-	// same one (draft-vixie-dnsext-dns0x20).
+	// MixCase asks by UDP in a random mixture of cases and takes only a reply in
+	// the same one (draft-vixie-dnsext-dns0x20).
 	MixCase    bool
 	Registerer prometheus.Registerer // default: metrics are kept but not registered
 }
@@ -62,6 +63,10 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 // is set. The ID of query is replaced in a copy. The reply has the question of
 // query, in the same case; a reply that was cut off (TC) is returned as it is.
 //
+// A reply by UDP that matches in all but the case of a name that was sent in a
+// mixture of cases is not believed, and ends the wait with an error whose method
+// AlteredCase says so: the caller asks by TCP.
+//
 // Datagrams that do not match, or that match and cannot be parsed, are dropped
 // and waited past, since anybody can send them (TuDoor); so are ICMP errors.
 // After NearMisses of them an attack has to be assumed, and what is returned is
@@ -77,10 +82,13 @@ func (u *Upstream) Exchange(ctx context.Context, server netip.AddrPort, query *d
 	count.queries.Inc()
 	reply, err := u.ask(ctx, server, query, exchange, !stream && u.c.MixCase)
 	if err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case errors.Is(err, errAlteredCase):
+			u.m.alteredCase.Inc()
+		case ctx.Err() != nil:
 			count.timeouts.Inc()
 			err = errors.Join(ctx.Err(), err)
-		} else {
+		default:
 			count.failures.Inc()
 		}
 		return nil, fmt.Errorf("ask %s by %s: %w", server, count.name, err)
@@ -146,6 +154,15 @@ var (
 	errMalformed = errors.New("malformed reply")
 )
 
+// alteredCase is why a reply that fits the query is not believed: whoever sent
+// it need not have seen the query.
+type alteredCase struct{}
+
+var errAlteredCase alteredCase
+
+func (alteredCase) Error() string     { return "the reply has the name in another case" }
+func (alteredCase) AlteredCase() bool { return true }
+
 // match parses packet, which it changes, if it is the reply: ID, QR, opcode and
 // exactly the one question that was asked (RFC 5452 §9.1). The reply takes the
 // question's name as the caller wrote it.
@@ -156,8 +173,11 @@ func (a *asked) match(packet []byte) (*dns.Msg, error) {
 		return nil, errMismatch
 	}
 	question := packet[headerLen:end]
-	if !equalQuestion(question, a.question, a.exact) {
+	switch {
+	case !equalQuestion(question, a.question):
 		return nil, errMismatch
+	case a.exact && !bytes.Equal(question, a.question):
+		return nil, errAlteredCase
 	}
 	if err := a.restoreCase(question); err != nil {
 		return nil, err
@@ -210,15 +230,15 @@ func questionEnd(packet []byte) (int, bool) {
 	return end, end <= len(packet) && packet[off] == 0
 }
 
-// equalQuestion compares two question sections; without exact, letters of the
-// name count the same in both cases (RFC 4343).
-func equalQuestion(a, b []byte, exact bool) bool {
+// equalQuestion compares two question sections; letters of the name count the
+// same in both cases (RFC 4343).
+func equalQuestion(a, b []byte) bool {
 	if len(a) != len(b) {
 		return false
 	}
 	name := len(a) - 4
 	for i := range a {
-		same := a[i] == b[i] || !exact && i < name && isLetter(a[i]) && a[i]^b[i] == 'a'-'A'
+		same := a[i] == b[i] || i < name && isLetter(a[i]) && a[i]^b[i] == 'a'-'A'
 		if !same {
 			return false
 		}

@@ -235,8 +235,6 @@ func TestUpstreamMixesTheCaseAndGivesItBack(t *testing.T) {
 			asked[m.Question[0].Name] = true
 			mu.Unlock()
 		}
-		// A forger who does not see the query has to guess its case.
-		send(forged(query, func(p []byte) []byte { copy(p[headerLen:], "\x03wwW\x07exampLe\x00"); return p }))
 		send(honest(query))
 	})
 	u := newUpstream(t, UpstreamConfig{UDPTimeout: time.Minute, MixCase: true})
@@ -257,8 +255,38 @@ func TestUpstreamMixesTheCaseAndGivesItBack(t *testing.T) {
 	if len(asked) < 10 {
 		t.Errorf("20 queries were asked in %d mixtures only", len(asked))
 	}
-	if got := testutil.ToFloat64(u.m.nearMisses); got < 18 {
-		t.Errorf("%v near misses for 20 replies in another case", got)
+}
+
+func TestUpstreamDoesNotBelieveAReplyInAnotherCase(t *testing.T) {
+	for name, says := range map[string]string{
+		"a server that writes all in lower case": "\x03www\x07example\x00",
+		"a forger who knows all but the case":    "\x03wWw\x07eXaMpLe\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := udpServer(t, func(query []byte, send func([]byte)) {
+				if !bytes.HasPrefix(query[headerLen:], []byte(says)) { // one in 1024 is guessed
+					send(forged(query, func(p []byte) []byte { copy(p[headerLen:], says); return p }))
+				}
+			})
+			u := newUpstream(t, UpstreamConfig{UDPTimeout: time.Second, MixCase: true})
+			doubted := 0
+			for range 20 {
+				reply, err := u.Exchange(t.Context(), server, exampleQuery(), false)
+				if reply != nil {
+					t.Fatalf("believed %v", reply)
+				}
+				var e interface{ AlteredCase() bool }
+				if errors.As(err, &e) && e.AlteredCase() {
+					doubted++
+				}
+			}
+			if got := testutil.ToFloat64(u.m.alteredCase); doubted < 18 || got != float64(doubted) {
+				t.Errorf("told %d times of 20, counted %v", doubted, got)
+			}
+			if got := testutil.ToFloat64(u.m.nearMisses); got != 0 {
+				t.Errorf("%v near misses: it was waited past", got)
+			}
+		})
 	}
 }
 
@@ -417,6 +445,37 @@ func TestUpstreamPortsAndIDsAreSpread(t *testing.T) {
 	// 200 out of 65536 collide about 0.3 times; 49 % of the ports are low.
 	if len(ids) < queries-5 || len(ports) < queries-5 || low < queries/4 || low > queries*3/4 {
 		t.Errorf("%d IDs, %d ports, %d of them low, in %d queries", len(ids), len(ports), low, queries)
+	}
+}
+
+func TestUpstreamAsksWithoutFragments(t *testing.T) {
+	for _, tt := range []struct {
+		server             string
+		level, opt, wanted int
+	}{
+		{"127.0.0.1:53", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE},
+		{"[::1]:53", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE},
+	} {
+		conn, err := dialUDP(t.Context(), netip.MustParseAddrPort(tt.server))
+		if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT) {
+			t.Logf("%s: this machine has no IPv6", tt.server)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := conn.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got int
+		if cerr := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), tt.level, tt.opt) }); cerr != nil || err != nil {
+			t.Fatal(cerr, err)
+		}
+		if got != tt.wanted {
+			t.Errorf("%s: path MTU discovery is %d, want %d", tt.server, got, tt.wanted)
+		}
+		_ = conn.Close()
 	}
 }
 
