@@ -15,6 +15,7 @@ import (
 
 	"cordon/blocklist"
 	"cordon/configs"
+	"cordon/durable"
 )
 
 // Files of an authority's folder. Its settings may put procedure, keys,
@@ -188,41 +189,6 @@ func AddRecipient(path string, r Recipient) error {
 	return writeFile(path, formatRecipients(append(slices.Clip(list), r)), 0o600)
 }
 
-// writeFile replaces a file durably: written beside it, synced, renamed.
-func writeFile(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // format writes the settings as authority.yaml.
 func (s *Settings) format() []byte {
 	var b bytes.Buffer
@@ -251,6 +217,14 @@ func (s *Settings) format() []byte {
 		line("    page: %q", p.Page)
 	}
 	return b.Bytes()
+}
+
+// writeFile replaces a file durably.
+func writeFile(path string, data []byte, mode fs.FileMode) error {
+	if err := durable.Replace(durable.OS{}, path, data, mode); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
 }
 
 func addresses(list []netip.Addr) string {

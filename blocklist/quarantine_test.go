@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"cordon/durable/durabletest"
 )
 
 // guarding gives a resolver's watcher guards with these settings.
@@ -450,10 +452,10 @@ func TestAnOrderIsOnRecordBeforeItHasAnEffect(t *testing.T) {
 		again.wantEvents(0, "guard.released")
 	})
 	for call := 1; call <= 16; call++ {
-		for _, how := range []string{"before", "half"} {
-			t.Run(fmt.Sprintf("power fails %s disk call %d", how, call), func(t *testing.T) {
+		for said, how := range map[string]durabletest.How{"before": durabletest.Before, "half": durabletest.Half} {
+			t.Run(fmt.Sprintf("power fails %s disk call %d", said, call), func(t *testing.T) {
 				a, r := start(t)
-				r.c.Store.disk = &failingDisk{fail: call, how: how, dirty: map[string]struct{}{}}
+				r.c.Store.disk = durabletest.New(call, how, durabletest.Killed)
 				err := release(r)
 				recorded := strings.Contains(strings.Join(r.journal.events, "\n"), "guard.released")
 				if blocked := r.blocks("google.fr"); blocked && !recorded || err == nil != blocked {
@@ -477,7 +479,7 @@ func TestAnOrderIsOnRecordBeforeItHasAnEffect(t *testing.T) {
 // quarantine, and starts again without traffic: the name is never enforced.
 func TestAQuarantineIsDurableBeforeTheList(t *testing.T) {
 	for call := 1; call <= 14; call++ {
-		for _, how := range []string{"before", "half"} {
+		for said, how := range map[string]durabletest.How{"before": durabletest.Before, "half": durabletest.Half} {
 			config := usual()
 			config.Traffic, _ = sketch()
 			tally := config.Traffic.Tally()
@@ -489,13 +491,13 @@ func TestAQuarantineIsDurableBeforeTheList(t *testing.T) {
 			a.publish(42)
 			r := enforcing(a, guarding(t, config)).refreshed()
 			a.publish(43, adding("google.fr"))
-			r.c.Store.disk = &failingDisk{fail: call, how: how, dirty: map[string]struct{}{}}
+			r.c.Store.disk = durabletest.New(call, how, durabletest.Killed)
 			_ = r.refresh(t.Context())
 			config.Traffic = nil
 			again := r.start(a, guarding(t, config))
 			again.Restore()
 			if r.blocks("google.fr") || again.blocks("google.fr") {
-				t.Errorf("%s call %d: google.fr is blocked, before %v, after %v", how, call, r.blocks("google.fr"), again.blocks("google.fr"))
+				t.Errorf("%s call %d: google.fr is blocked, before %v, after %v", said, call, r.blocks("google.fr"), again.blocks("google.fr"))
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"cordon/durable/durabletest"
 	"cordon/signing"
 )
 
@@ -227,7 +228,7 @@ func TestAFailingListTouchesNoOther(t *testing.T) {
 	r := enforcing(good, watching(good.folder))
 	b := enforcing(bad, watching(filepath.Join(t.TempDir(), "gone")), func(c *Config) {
 		c.Name, c.Metrics = "belgian", r.metrics
-		s, err := openStore(r.dir, "belgian", quickDisk{})
+		s, err := openStore(r.dir, "belgian", durabletest.Quick{})
 		good.must(err)
 		c.Store = s
 	})

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"cordon/durable"
 )
 
 // Ruling is a person's word on what a guard has stopped, or on what a guard has
@@ -151,7 +153,6 @@ type standing struct {
 const (
 	standingFormat = "cordon-standing/1"
 	standingFile   = "standing.json"
-	standingTemp   = "standing.tmp"
 	standingBad    = "standing.damaged" // for a person to look at
 	maxStanding    = 1 << 30            // bytes
 )
@@ -218,32 +219,13 @@ func (s *Store) keepDamaged() error {
 	return errors.Join(s.disk.Rename(filepath.Join(s.dir, standingFile), filepath.Join(s.dir, standingBad)), s.disk.SyncDir(s.dir))
 }
 
-// saveStanding replaces what was saved, durably and whole: write beside, sync,
-// rename, sync the folder.
+// saveStanding replaces what was saved, durably and whole.
 func (s *Store) saveStanding(st *standing) error {
 	raw, err := json.Marshal(st)
 	if err != nil {
 		return err
 	}
-	temp := filepath.Join(s.dir, standingTemp)
-	if err := s.disk.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := s.disk.Create(temp, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := s.disk.Rename(temp, filepath.Join(s.dir, standingFile)); err != nil {
-		return err
-	}
-	return s.disk.SyncDir(s.dir)
+	return durable.Replace(s.disk, filepath.Join(s.dir, standingFile), raw, 0o600)
 }
 
 // digest of an entry's line.

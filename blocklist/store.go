@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"cordon/durable"
 	"cordon/signing"
 )
 
@@ -30,28 +30,12 @@ var ErrNoList = errors.New("no list is stored")
 // that one rename replaces it. A Store is used by one goroutine at a time.
 type Store struct {
 	dir  string
-	disk disk
-}
-
-// disk is what a durable write asks of the file system; the tests put one in its
-// place that fails at each step and forgets what was not synced.
-type disk interface {
-	Create(path string, perm fs.FileMode) (diskFile, error)
-	Rename(from, to string) error
-	Remove(path string) error
-	SyncDir(dir string) error
-}
-
-type diskFile interface {
-	io.Writer
-	Sync() error
-	Close() error
+	disk durable.Disk
 }
 
 const (
 	storeSuffix = ".tar"
-	storeTemp   = "new.tmp" // what a kill in the middle of Save leaves behind
-	storeKeep   = 2         // publications
+	storeKeep   = 2 // publications
 
 	// Bounds for reading, in bytes. What is stored was accepted within the limits
 	// of signing.Client; these only keep a damaged file from eating the memory.
@@ -66,14 +50,14 @@ var (
 
 // OpenStore opens the store of one list below dir, and makes both if they are
 // not there. The list's folder must be closed to others (0700).
-func OpenStore(dir, name string) (*Store, error) { return openStore(dir, name, osDisk{}) }
+func OpenStore(dir, name string) (*Store, error) { return openStore(dir, name, durable.OS{}) }
 
-func openStore(dir, name string, d disk) (*Store, error) {
+func openStore(dir, name string, d durable.Disk) (*Store, error) {
 	if !listName.MatchString(name) {
 		return nil, fmt.Errorf("list store: list name %s: write 1 to 32 of a-z, 0-9, hyphen and underscore", quote(name))
 	}
 	s := &Store{dir: filepath.Join(dir, name), disk: d}
-	if err := s.makeDir(); err != nil {
+	if err := durable.MakeDir(d, s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("list store: %w", err)
 	}
 	info, err := os.Stat(s.dir)
@@ -83,27 +67,10 @@ func openStore(dir, name string, d disk) (*Store, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("list store %s is open to others (%v): run chmod 700 on it", s.dir, info.Mode().Perm())
 	}
-	if err := s.removeTemp(); err != nil {
+	if err := durable.RemoveTemp(d, s.dir); err != nil {
 		return nil, fmt.Errorf("list store: %w", err)
 	}
 	return s, nil
-}
-
-// makeDir makes the store's folder, and the one that holds it, durable.
-func (s *Store) makeDir() error {
-	for _, dir := range []string{filepath.Dir(s.dir), s.dir} {
-		err := os.Mkdir(dir, 0o700)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := s.disk.SyncDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Dir is the store's folder.
@@ -114,8 +81,7 @@ func (s *Store) Dir() string { return s.dir }
 // before or the new one, whole. A serial behind that of the newest stored is
 // refused (signing.ErrRollback); the same serial is written over.
 //
-// The order is what makes it so: write beside, sync the file, rename, sync the
-// folder, and only then remove what is no longer needed.
+// What is no longer needed is removed only when the new one is durable.
 func (s *Store) Save(serial uint64, a *signing.Accepted) error {
 	newest, err := s.Newest()
 	if err != nil {
@@ -140,33 +106,7 @@ func (s *Store) Save(serial uint64, a *signing.Accepted) error {
 }
 
 func (s *Store) write(serial uint64, a *signing.Accepted) error {
-	temp := filepath.Join(s.dir, storeTemp)
-	if err := s.removeTemp(); err != nil {
-		return err
-	}
-	f, err := s.disk.Create(temp, 0o600)
-	if err != nil {
-		return err
-	}
-	err = pack(f, a)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := s.disk.Rename(temp, s.path(serial)); err != nil {
-		return err
-	}
-	return s.disk.SyncDir(s.dir)
-}
-
-func (s *Store) removeTemp() error {
-	err := s.disk.Remove(filepath.Join(s.dir, storeTemp))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return durable.ReplaceBy(s.disk, s.path(serial), 0o600, func(w io.Writer) error { return pack(w, a) })
 }
 
 // Load gives the newest stored publication that open accepts, and what open made
@@ -356,27 +296,4 @@ func unexpected(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// osDisk is the file system itself.
-type osDisk struct{}
-
-func (osDisk) Create(path string, perm fs.FileMode) (diskFile, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
-}
-
-func (osDisk) Rename(from, to string) error { return os.Rename(from, to) }
-
-func (osDisk) Remove(path string) error { return os.Remove(path) }
-
-func (osDisk) SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"cordon/durable/durabletest"
 	"cordon/signing"
 )
 
@@ -36,23 +37,9 @@ func openText(a *signing.Accepted) (*Loaded, error) {
 	return &Loaded{Name: "french", List: l}, nil
 }
 
-// quickDisk leaves out what only a power failure would show.
-type quickDisk struct{ osDisk }
-
-func (quickDisk) SyncDir(string) error { return nil }
-
-func (d quickDisk) Create(path string, perm fs.FileMode) (diskFile, error) {
-	f, err := d.osDisk.Create(path, perm)
-	return quickFile{f}, err
-}
-
-type quickFile struct{ diskFile }
-
-func (quickFile) Sync() error { return nil }
-
 func storeIn(t testing.TB, dir string) *Store {
 	t.Helper()
-	s, err := openStore(dir, "french", quickDisk{})
+	s, err := openStore(dir, "french", durabletest.Quick{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,139 +211,16 @@ func TestOpenStoreRefusesNamesThatAreNone(t *testing.T) {
 	}
 }
 
-// errPower is what each call returns after the power has failed.
-var errPower = errors.New("power failed")
-
-// failingDisk loses power at one call, which then has happened, by half, or not
-// at all. It keeps what is needed to take back afterwards what was never synced.
-type failingDisk struct {
-	fail  int    // the call, from 1
-	how   string // "before", "half", "after"
-	calls int
-	down  bool
-	undo  []func() error      // folder changes that no SyncDir has made durable
-	dirty map[string]struct{} // files that no Sync has made durable
-}
-
-// step does one call, or fails.
-func (d *failingDisk) step(do, half func() error) error {
-	if d.down {
-		return errPower
-	}
-	d.calls++
-	if d.calls != d.fail {
-		return do()
-	}
-	d.down = true
-	switch {
-	case d.how == "after":
-		return errors.Join(do(), errPower)
-	case d.how == "half" && half != nil:
-		return errors.Join(half(), errPower)
-	}
-	return errPower
-}
-
-func (d *failingDisk) Create(path string, perm fs.FileMode) (f diskFile, err error) {
-	err = d.step(func() error {
-		var err error
-		f, err = osDisk{}.Create(path, perm)
-		if err == nil {
-			d.dirty[path] = struct{}{}
-			d.undo = append(d.undo, func() error { return os.Remove(path) })
-		}
-		return err
-	}, nil)
-	return &failingFile{d, path, f}, err
-}
-
-func (d *failingDisk) Rename(from, to string) error {
-	return d.step(func() error {
-		before, err := os.ReadFile(to)
-		was := err == nil
-		d.undo = append(d.undo, func() error {
-			if err := os.Rename(to, from); err != nil || !was {
-				return err
-			}
-			return os.WriteFile(to, before, 0o600)
-		})
-		if _, ok := d.dirty[from]; ok {
-			d.dirty[to] = struct{}{}
-		}
-		return os.Rename(from, to)
-	}, nil)
-}
-
-func (d *failingDisk) Remove(path string) error {
-	return d.step(func() error {
-		before, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		d.undo = append(d.undo, func() error { return os.WriteFile(path, before, 0o600) })
-		return os.Remove(path)
-	}, nil)
-}
-
-func (d *failingDisk) SyncDir(string) error {
-	return d.step(func() error { d.undo = nil; return nil }, nil)
-}
-
-// afterPowerFailure leaves on disk what was synced; and of the rest, nothing if
-// lost.
-func (d *failingDisk) afterPowerFailure(t *testing.T, lost bool) {
-	t.Helper()
-	if !lost {
-		return
-	}
-	for path := range d.dirty {
-		if err := os.Truncate(path, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.Fatal(err)
-		}
-	}
-	for i := len(d.undo) - 1; i >= 0; i-- {
-		if err := d.undo[i](); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-type failingFile struct {
-	disk *failingDisk
-	path string
-	f    diskFile
-}
-
-func (f *failingFile) Write(b []byte) (n int, err error) {
-	err = f.disk.step(func() error {
-		f.disk.dirty[f.path] = struct{}{}
-		n, err = f.f.Write(b)
-		return err
-	}, func() error {
-		n, err = f.f.Write(b[:len(b)/2])
-		return err
-	})
-	return n, err
-}
-
-func (f *failingFile) Sync() error {
-	return f.disk.step(func() error { delete(f.disk.dirty, f.path); return nil }, nil)
-}
-
-func (f *failingFile) Close() error {
-	// What a process holds open ends with it.
-	return errors.Join(f.f.Close(), f.disk.step(func() error { return nil }, nil))
-}
-
 func TestStoreSurvivesPowerFailureAtEachStep(t *testing.T) {
 	for _, next := range []uint64{9, 8} { // the next list; the same once more
-		for _, how := range []string{"before", "half", "after"} {
-			for _, lost := range []bool{false, true} {
-				t.Run(fmt.Sprintf("serial %d, %s, unsynced lost %v", next, how, lost), func(t *testing.T) {
-					for fail := 1; ; fail++ {
-						if done := failAt(t, fail, how, lost, next); done {
-							if fail < 8 {
-								t.Fatalf("Save made only %d calls", fail-1)
+		for said, how := range map[string]durabletest.How{"before": durabletest.Before, "half": durabletest.Half, "after": durabletest.After} {
+			for lost, loss := range map[string]durabletest.Loss{"nothing": durabletest.Killed, "names": durabletest.Names, "contents": durabletest.Contents} {
+				t.Run(fmt.Sprintf("serial %d, %s, %s lost", next, said, lost), func(t *testing.T) {
+					for at := 1; ; at++ {
+						d := durabletest.New(at, how, loss)
+						if failing(t, d, next); d.Calls() < at {
+							if at < 8 {
+								t.Fatalf("Save made only %d calls", at-1)
 							}
 							return
 						}
@@ -367,40 +231,31 @@ func TestStoreSurvivesPowerFailureAtEachStep(t *testing.T) {
 	}
 }
 
-// failAt saves a list over others with a power failure at one call, and looks at
-// what a restart finds. It returns true if there was no such call.
-func failAt(t *testing.T, fail int, how string, lost bool, next uint64) bool {
+// failing saves a list over others with a power failure at one call, or right
+// after the last, and looks at what a restart finds.
+func failing(t *testing.T, d *durabletest.Disk, next uint64) {
 	t.Helper()
 	dir := t.TempDir()
 	save(t, storeIn(t, dir), 7, 8)
-	d := &failingDisk{fail: fail, how: how, dirty: make(map[string]struct{})}
 	s := &Store{dir: filepath.Join(dir, "french"), disk: d}
 	saved := s.Save(next, publicationOf(t, next))
-	if !d.down {
-		if saved != nil {
-			t.Fatal(saved)
-		}
-		d.afterPowerFailure(t, lost)
-	} else {
-		if !errors.Is(saved, errPower) {
-			t.Fatalf("power failed at call %d, and Save returned %v", fail, saved)
-		}
-		d.afterPowerFailure(t, lost)
+	if d.Down() != errors.Is(saved, durabletest.ErrDown) || !d.Down() && saved != nil {
+		t.Fatalf("at call %d, Save returned %v", d.Calls(), saved)
 	}
+	d.PowerOff()
 
 	again := storeIn(t, dir)
 	l, _, err := again.Load(openText)
 	if err != nil {
-		t.Fatalf("after a failure at call %d: %v", fail, err)
+		t.Fatalf("after a failure at call %d: %v", d.Calls(), err)
 	}
 	if got := l.List.Serial; got != next && (saved == nil || got != 8) {
-		t.Fatalf("after a failure at call %d, serial %d is there", fail, got)
+		t.Fatalf("after a failure at call %d, serial %d is there", d.Calls(), got)
 	}
 	save(t, again, next, next+1)
 	if got := files(t, again); len(got) != storeKeep {
-		t.Fatalf("after a failure at call %d and further lists, there is %q", fail, got)
+		t.Fatalf("after a failure at call %d and further lists, there is %q", d.Calls(), got)
 	}
-	return !d.down
 }
 
 func FuzzUnpack(f *testing.F) {

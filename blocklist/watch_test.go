@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"cordon/durable/durabletest"
 	"cordon/signing"
 )
 
@@ -283,13 +284,13 @@ func TestKilledBetweenSteps(t *testing.T) {
 	}{
 		{"after fetch, before apply", func(r *resolver) { r.deny = down }, 42},
 		{"after apply, before the store", func(r *resolver) {
-			r.c.Store.disk = &failingDisk{fail: 1, how: "before", dirty: map[string]struct{}{}}
+			r.c.Store.disk = durabletest.New(1, durabletest.Before, durabletest.Killed)
 		}, 42},
 		{"in the middle of the store", func(r *resolver) {
-			r.c.Store.disk = &failingDisk{fail: 3, how: "half", dirty: map[string]struct{}{}}
+			r.c.Store.disk = durabletest.New(3, durabletest.Half, durabletest.Killed)
 		}, 42},
 		{"after the rename of the store", func(r *resolver) {
-			r.c.Store.disk = &failingDisk{fail: 7, how: "before", dirty: map[string]struct{}{}}
+			r.c.Store.disk = durabletest.New(7, durabletest.Before, durabletest.Killed)
 		}, 43},
 		{"after the store, before the record", func(r *resolver) { r.journal.failWith(down) }, 43},
 		{"after all", func(*resolver) {}, 43},
@@ -329,8 +330,8 @@ func TestAnUpdateThatCannotBeStoredOrRecordedIsInForceAndTriedAgain(t *testing.T
 	a.publish(42)
 	r := enforcing(a)
 	good := r.c.Store.disk
-	r.c.Store.disk = &failingDisk{fail: 1, dirty: map[string]struct{}{}}
-	if err := r.refresh(t.Context()); !errors.Is(err, errPower) {
+	r.c.Store.disk = durabletest.New(1, durabletest.Before, durabletest.Killed)
+	if err := r.refresh(t.Context()); !errors.Is(err, durabletest.ErrDown) {
 		t.Fatalf("got %v", err)
 	}
 	r.wantInForce(42, OriginFetch)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cordon/durable"
 )
 
 // file is what the writer needs of a segment.
@@ -195,11 +197,4 @@ func (osFiles) open(path string) (file, error) { return os.OpenFile(path, os.O_W
 
 func (osFiles) remove(path string) error { return os.Remove(path) }
 
-func (osFiles) syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+func (osFiles) syncDir(dir string) error { return durable.OS{}.SyncDir(dir) }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cordon/durable"
 )
 
 // disk makes changes that survive a power failure. The tests put one in its
@@ -29,28 +31,11 @@ type disk interface {
 
 type osDisk struct{}
 
-const tempSuffix = ".tmp"
-
 func (osDisk) replace(path string, data []byte) error {
 	if err := makeDirs(filepath.Dir(path)); err != nil {
 		return err
 	}
-	temp := path + tempSuffix
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(temp))
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return durable.Replace(durable.OS{}, path, data, 0o600)
 }
 
 func (osDisk) extend(path string, line []byte) error {
@@ -75,7 +60,7 @@ func (osDisk) extend(path string, line []byte) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.OS{}.SyncDir(filepath.Dir(path))
 }
 
 func (osDisk) remove(path string) error {
@@ -107,29 +92,13 @@ func wholeLines(f *os.File) (int64, error) {
 	return 0, nil
 }
 
-// makeDirs makes a folder and those above it, closed to others, durably.
+// makeDirs makes a folder and those above it, closed to others, durably. It is
+// asked before each write, and costs nothing where the folder is there.
 func makeDirs(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
-	above := filepath.Dir(dir)
-	if above != dir {
-		if err := makeDirs(above); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(above)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.MakeDir(durable.OS{}, dir, 0o700)
 }
 
 // takeLock waits for a lock until ctx ends. It is asked for again and again,

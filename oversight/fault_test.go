@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cordon/audit/tlog"
+	"cordon/durable"
 )
 
 // brittleDisk fails at one change, and may leave it half done.
@@ -30,7 +31,7 @@ func (d *brittleDisk) replace(path string, data []byte) error {
 		return d.lazyDisk.replace(path, data)
 	}
 	if d.half {
-		return errors.Join(errBrittle, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path+tempSuffix, data[:len(data)/2], 0o600))
+		return errors.Join(errBrittle, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path+durable.TempSuffix, data[:len(data)/2], 0o600))
 	}
 	return errBrittle
 }

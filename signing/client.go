@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"cordon/durable"
 )
 
 const (
@@ -86,9 +88,9 @@ type Client struct {
 
 // NewClient checks the configuration and loads what the client has seen before;
 // it does not touch the network.
-func NewClient(c ClientConfig) (*Client, error) { return newClient(c, osDisk{}) }
+func NewClient(c ClientConfig) (*Client, error) { return newClient(c, durable.OS{}) }
 
-func newClient(c ClientConfig, d disk) (*Client, error) {
+func newClient(c ClientConfig, d durable.Disk) (*Client, error) {
 	if c.Target == "" {
 		c.Target = "list"
 	}

@@ -17,6 +17,8 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+
+	"cordon/durable"
 )
 
 // A secret on disk is an armored age file with a passphrase (scrypt), mode 0600.
@@ -106,7 +108,7 @@ func WriteSecret(path, kind string, secret, passphrase []byte, logN int) error {
 	if err != nil {
 		return fmt.Errorf("write secret %s: %w", path, err)
 	}
-	if err := writeNew(osDisk{}, path, sealed, 0o600); err != nil {
+	if err := durable.WriteNew(durable.OS{}, path, sealed, 0o600); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("write secret: %w; secrets are never overwritten: choose another name, or move it away", err)
 		}

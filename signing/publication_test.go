@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,6 +13,9 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"go.uber.org/goleak"
+
+	"cordon/durable"
+	"cordon/durable/durabletest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,7 +46,7 @@ func found(t testing.TB) *authority {
 		a.targets = append(a.targets, newKey(t))
 	}
 	a.snapshot, a.timestamp = newKey(t), newKey(t)
-	a.Repository = a.open(quickDisk{})
+	a.Repository = a.open(durabletest.Quick{})
 	if _, err := a.StageRoot(a.roles(), noon.AddDate(1, 0, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -66,12 +68,12 @@ func (a *authority) clone(t testing.TB) *authority {
 	if err := os.CopyFS(filepath.Dir(b.folder), os.DirFS(filepath.Dir(a.folder))); err != nil {
 		t.Fatal(err)
 	}
-	b.Repository = b.open(quickDisk{})
+	b.Repository = b.open(durabletest.Quick{})
 	return &b
 }
 
 // open opens the authority's folders as another process does.
-func (a *authority) open(d disk) *Repository {
+func (a *authority) open(d durable.Disk) *Repository {
 	a.t.Helper()
 	r, err := openRepository(a.config(), d)
 	if err != nil {
@@ -245,7 +247,7 @@ func (a *authority) resolver() *resolver {
 // restart is a new process: it confirms what is in its store.
 func (r *resolver) restart() {
 	r.t.Helper()
-	c, err := newClient(r.config, quickDisk{})
+	c, err := newClient(r.config, durabletest.Quick{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -310,21 +312,6 @@ func (s changed) Fetch(ctx context.Context, path string, max int64) ([]byte, err
 	}
 	return s.change(path, raw)
 }
-
-// quickDisk does not wait for the platter. What depends on that is tested with
-// faultDisk.
-type quickDisk struct{ osDisk }
-
-type quickFile struct{ diskFile }
-
-func (d quickDisk) Create(path string, perm fs.FileMode) (diskFile, error) {
-	f, err := d.osDisk.Create(path, perm)
-	return quickFile{f}, err
-}
-
-func (quickDisk) SyncDir(string) error { return nil }
-
-func (quickFile) Sync() error { return nil }
 
 func newKey(t testing.TB) crypto.Signer {
 	t.Helper()

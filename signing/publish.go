@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"cordon/durable"
 )
 
 // Online are the keys that stay with the publishing machine, and how long what
@@ -262,7 +264,7 @@ func metaFile(version int64, raw []byte) *metadata.MetaFiles {
 }
 
 func (r *Repository) write(name string, raw []byte) error {
-	if err := replace(r.disk, r.metadataPath(name), raw, 0o644); err != nil {
+	if err := durable.Replace(r.disk, r.metadataPath(name), raw, 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
@@ -282,7 +284,7 @@ func (r *Repository) writeTarget(info *metadata.TargetFiles) error {
 	if err := info.VerifyLengthHashes(data); err != nil {
 		return err
 	}
-	if err := replace(r.disk, path, data, 0o644); err != nil {
+	if err := durable.Replace(r.disk, path, data, 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
@@ -312,7 +314,7 @@ func (r *Repository) clearPublished() error {
 		}
 	}
 	for _, dir := range []string{r.staged, r.metadataPath(""), r.publish + "/targets"} {
-		if err := removeTemp(r.disk, dir); err != nil {
+		if err := durable.RemoveTemp(r.disk, dir); err != nil {
 			return err
 		}
 	}

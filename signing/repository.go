@@ -15,6 +15,8 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"golang.org/x/sys/unix"
+
+	"cordon/durable"
 )
 
 // RepositoryConfig says where the authority's side keeps what.
@@ -35,7 +37,7 @@ type Repository struct {
 	staged  string
 	target  string
 	clock   func() time.Time
-	disk    disk
+	disk    durable.Disk
 }
 
 // Files in the staged folder.
@@ -51,9 +53,9 @@ const (
 var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 // OpenRepository makes the folders where they are missing.
-func OpenRepository(c RepositoryConfig) (*Repository, error) { return openRepository(c, osDisk{}) }
+func OpenRepository(c RepositoryConfig) (*Repository, error) { return openRepository(c, durable.OS{}) }
 
-func openRepository(c RepositoryConfig, d disk) (*Repository, error) {
+func openRepository(c RepositoryConfig, d durable.Disk) (*Repository, error) {
 	if c.Target == "" {
 		c.Target = "list"
 	}
@@ -67,11 +69,11 @@ func openRepository(c RepositoryConfig, d disk) (*Repository, error) {
 	}
 	r := &Repository{publish: c.Publish, staged: c.Staged, target: c.Target, clock: c.Clock, disk: d}
 	for _, dir := range []string{r.metadataPath(""), filepath.Join(r.publish, "targets")} {
-		if err := makeDir(r.disk, dir, 0o755); err != nil {
+		if err := durable.MakeDir(r.disk, dir, 0o755); err != nil {
 			return nil, fmt.Errorf("repository: %w", err)
 		}
 	}
-	if err := makeDir(r.disk, r.staged, 0o700); err != nil {
+	if err := durable.MakeDir(r.disk, r.staged, 0o700); err != nil {
 		return nil, fmt.Errorf("repository: %w", err)
 	}
 	return r, nil
@@ -101,7 +103,7 @@ func (r *Repository) StageTarget(data []byte, expires time.Time) (Status, error)
 		}
 		sum := sha256.Sum256(data)
 		info := &metadata.TargetFiles{Length: int64(len(data)), Hashes: metadata.Hashes{"sha256": sum[:]}}
-		if err := replace(r.disk, r.stagedPath(stagedTarget), data, 0o600); err != nil {
+		if err := durable.Replace(r.disk, r.stagedPath(stagedTarget), data, 0o600); err != nil {
 			return err
 		}
 		return r.stageTargets(p, info, expires)
@@ -344,14 +346,14 @@ func (r *Repository) writeStaged(name string, md interface{ ToBytes(bool) ([]byt
 	if err != nil {
 		return err
 	}
-	return replace(r.disk, r.stagedPath(name), raw, 0o600)
+	return durable.Replace(r.disk, r.stagedPath(name), raw, 0o600)
 }
 
 // unstage removes files in the order given: the metadata first, so that what is
 // left after a kill is a target that nothing names.
 func (r *Repository) unstage(names ...string) error {
 	for _, name := range names {
-		if err := remove(r.disk, r.stagedPath(name)); err != nil {
+		if err := durable.Remove(r.disk, r.stagedPath(name)); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cordon/durable"
+	"cordon/durable/durabletest"
 )
 
 func TestPeopleSignOneAfterAnother(t *testing.T) {
@@ -36,7 +39,7 @@ func TestPeopleSignOneAfterAnother(t *testing.T) {
 	}
 
 	// Each in a process of their own.
-	if s, err = a.open(osDisk{}).Sign(RoleTargets, a.targets[1]); err != nil {
+	if s, err = a.open(durable.OS{}).Sign(RoleTargets, a.targets[1]); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := s.String(), "targets 1: 1 of 2 signatures, missing: "+ids[0]+"…, "+ids[2]+"…"; got != want || s.Complete() {
@@ -53,7 +56,7 @@ func TestPeopleSignOneAfterAnother(t *testing.T) {
 			t.Errorf("%s signed: %v", name, err)
 		}
 	}
-	if s, err = a.open(osDisk{}).Sign(RoleTargets, a.targets[2]); err != nil || !s.Complete() {
+	if s, err = a.open(durable.OS{}).Sign(RoleTargets, a.targets[2]); err != nil || !s.Complete() {
 		t.Fatalf("signed by two: %v, %v", s, err)
 	}
 	if got, want := s.String(), "targets 1: 2 of 2 signatures"; got != want {
@@ -246,19 +249,19 @@ func TestOnlineKeysAreThoseOfTheRoot(t *testing.T) {
 
 // watchedDisk tells before each new file, and after each rename.
 type watchedDisk struct {
-	quickDisk
+	durabletest.Quick
 	creating func()
 	renamed  func(to string)
 }
 
-func (d watchedDisk) Create(path string, perm fs.FileMode) (diskFile, error) {
+func (d watchedDisk) Create(path string, perm fs.FileMode) (durable.File, error) {
 	d.creating()
-	return d.quickDisk.Create(path, perm)
+	return d.Quick.Create(path, perm)
 }
 
 func (d watchedDisk) Rename(from, to string) error {
 	d.renamed(to)
-	return d.quickDisk.Rename(from, to)
+	return d.Quick.Rename(from, to)
 }
 
 func TestTwoPeopleDoNotLoseASignature(t *testing.T) {
@@ -284,10 +287,10 @@ func TestTwoPeopleDoNotLoseASignature(t *testing.T) {
 		t.Fatalf("signing wrote %d files", watched)
 	}
 
-	a.disk = quickDisk{}
+	a.disk = durabletest.Quick{}
 	var group sync.WaitGroup
 	for _, key := range a.targets[1:] {
-		r := a.open(quickDisk{})
+		r := a.open(durabletest.Quick{})
 		group.Go(func() {
 			if _, err := r.Sign(RoleTargets, key); err != nil {
 				t.Error(err)
@@ -321,7 +324,7 @@ func TestTheTimestampIsPublishedLast(t *testing.T) {
 func TestTheFirstRootAndAListMayBePublishedTogether(t *testing.T) {
 	a := found(t)
 	a.folder = filepath.Join(t.TempDir(), "publish")
-	a.Repository = a.open(quickDisk{})
+	a.Repository = a.open(durabletest.Quick{})
 	if _, err := a.StageTarget([]byte("first"), a.now.AddDate(0, 1, 0)); err == nil {
 		t.Error("a list was staged before any root")
 	}

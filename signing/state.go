@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"cordon/durable"
 )
 
 // state is what a client must not forget: the roots after the pinned one, the
@@ -29,7 +31,7 @@ import (
 // A file that was damaged there is dropped: an empty timestamp.json must not stop
 // updates for ever. Roots are then held to the highest number seen.
 type state struct {
-	disk disk
+	disk durable.Disk
 	dir  string
 	log  *slog.Logger
 
@@ -44,17 +46,17 @@ var rootName = regexp.MustCompile(`^([1-9][0-9]{0,17})\.root\.json$`)
 
 // loadState reads and verifies, from the pinned root on, what was kept; damaged
 // files are dropped, and said so in the log.
-func loadState(d disk, dir string, pinned []byte, log *slog.Logger) (*state, error) {
+func loadState(d durable.Disk, dir string, pinned []byte, log *slog.Logger) (*state, error) {
 	s := &state{disk: d, dir: dir, log: log, newest: pinned}
 	t, err := s.trust(time.Time{})
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(d, filepath.Join(dir, "root"), 0o700); err != nil {
+	if err := durable.MakeDir(d, filepath.Join(dir, "root"), 0o700); err != nil {
 		return nil, err
 	}
 	for _, sub := range []string{dir, filepath.Join(dir, "root")} {
-		if err := removeTemp(d, sub); err != nil {
+		if err := durable.RemoveTemp(d, sub); err != nil {
 			return nil, err
 		}
 	}
@@ -167,7 +169,7 @@ func (s *state) setSnapshot(raw []byte) error {
 
 func (s *state) dropTimestamp(why error) error {
 	s.log.Warn("the timestamp in the client's folder does not verify and is dropped", "dir", s.dir, "error", why)
-	if err := remove(s.disk, filepath.Join(s.dir, "timestamp.json")); err != nil {
+	if err := durable.Remove(s.disk, filepath.Join(s.dir, "timestamp.json")); err != nil {
 		return err
 	}
 	s.timestamp = nil
@@ -176,7 +178,7 @@ func (s *state) dropTimestamp(why error) error {
 
 func (s *state) dropSnapshot(why error) error {
 	s.log.Warn("the snapshot in the client's folder does not verify and is dropped", "dir", s.dir, "error", why)
-	if err := remove(s.disk, filepath.Join(s.dir, "snapshot.json")); err != nil {
+	if err := durable.Remove(s.disk, filepath.Join(s.dir, "snapshot.json")); err != nil {
 		return err
 	}
 	s.snapshot = nil
@@ -222,7 +224,7 @@ func (s *state) adopt(a *Accepted) error {
 	if targets, err := parseTargets(a.Targets); err != nil {
 		return err
 	} else if info := targets.Signed.Targets[a.Name]; info != nil && s.keptTarget(info) != nil {
-		return remove(s.disk, filepath.Join(s.dir, "target"))
+		return durable.Remove(s.disk, filepath.Join(s.dir, "target"))
 	}
 	return nil
 }
@@ -279,7 +281,7 @@ func (s *state) read(name string) ([]byte, error) {
 }
 
 func (s *state) write(name string, raw []byte) error {
-	return replace(s.disk, filepath.Join(s.dir, name), raw, 0o600)
+	return durable.Replace(s.disk, filepath.Join(s.dir, name), raw, 0o600)
 }
 
 func (s *state) rootFile(version int64) string {

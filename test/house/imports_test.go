@@ -42,16 +42,18 @@ var allowed = []struct {
 	{"cordon/resolver/cookie", nil},
 	{"cordon/resolver/fairuse", nil},
 
-	{"cordon/blocklist", []string{"cordon/signing"}},
+	{"cordon/blocklist", []string{"cordon/signing", "cordon/durable"}},
 	{"cordon/rpz", []string{"cordon/blocklist"}},
-	{"cordon/signing", nil},
-	{"cordon/authority", []string{"cordon/blocklist", "cordon/signing", "cordon/audit/tlog", "cordon/configs"}},
-	{"cordon/blocklog", nil},
+	{"cordon/signing", []string{"cordon/durable"}},
+	{"cordon/authority", []string{"cordon/blocklist", "cordon/signing", "cordon/audit/tlog", "cordon/configs", "cordon/durable"}},
+	{"cordon/blocklog", []string{"cordon/durable"}},
 	{"cordon/audit/tlog", nil},
 	{"cordon/audit", []string{"cordon/audit/tlog", "cordon/blocklog", "cordon/signing"}},
-	{"cordon/oversight", []string{"cordon/audit", "cordon/audit/tlog", "cordon/authority", "cordon/blocklist", "cordon/blocklog", "cordon/signing"}},
+	{"cordon/oversight", []string{"cordon/audit", "cordon/audit/tlog", "cordon/authority", "cordon/blocklist", "cordon/blocklog", "cordon/signing", "cordon/durable"}},
 	{"cordon/stoppage", []string{"cordon/configs"}},
 	{"cordon/configs", nil},
+	{"cordon/durable", nil},
+	{"cordon/durable/durabletest", []string{"cordon/durable"}},
 	{"cordon/test/lab", nil},
 }
 
