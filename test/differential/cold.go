@@ -84,11 +84,19 @@ func dotted(name string) string {
 	return "." + name
 }
 
+// A client asks again when it has heard nothing for a while, as stub resolvers do:
+// Unbound drops an answer that comes later than 1.9 s after its question
+// (discard-timeout), and gives it to who asks again.
+const (
+	coldPatience = 5 * time.Second
+	coldTries    = 4
+)
+
 // runCold has each resolver answer for every site once, all from an empty cache,
 // and counts what it takes.
 func runCold(ctx context.Context, dir string, o *options, out io.Writer) (err error) {
-	zones := coldZones(o.zones)
-	inet, err := lab.Build(zones, time.Now())
+	began := time.Now()
+	inet, err := lab.Build(coldZones(o.zones), began)
 	if err != nil {
 		return err
 	}
@@ -97,10 +105,10 @@ func runCold(ctx context.Context, dir string, o *options, out io.Writer) (err er
 		return err
 	}
 	defer func() { err = errors.Join(err, nsd.Stop()) }()
-	all := programs(o.cordon)
-	fmt.Fprintf(out, "%d zones, %.3g %% of the packets lost in each direction, 1 of 2 servers of each zone dead\n\n", o.zones, 100*o.loss)
-	fmt.Fprintf(out, "| | SERVFAIL | silent | upstream queries | each answer | of these to the dead | median | 95 %% | longest |\n|---|---|---|---|---|---|---|---|---|\n")
-	for _, p := range all {
+	fmt.Fprintf(out, "%d zones (signed and served within %s), %.3g %% of the packets lost in each direction, 1 of 2 servers of each zone dead; %d questions at a time, each asked again after %s, %d times at the most\n\n",
+		o.zones, time.Since(began).Round(100*time.Millisecond), 100*o.loss, o.atOnce, coldPatience, coldTries)
+	fmt.Fprintf(out, "| | SERVFAIL | no answer | asked again | upstream queries | each answer | of these to the dead | median | 95 %% | longest | all |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, p := range o.resolvers {
 		if err := coldRound(ctx, filepath.Join(dir, p.name), p, inet, nsd.Port(), o, out); err != nil {
 			return err
 		}
@@ -131,38 +139,53 @@ func coldRound(ctx context.Context, dir string, p program, inet *lab.Internet, p
 		return err
 	}
 	defer r.stop()
-	servfail, silent, times, err := askCold(ctx, r, o.zones)
-	if err != nil {
+	began := time.Now()
+	c := askCold(ctx, r, o.zones, o.atOnce)
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	sent, wasted := ways.sent()
-	slices.Sort(times)
-	fmt.Fprintf(out, "| %s | %d | %d | %d | %.2f | %d | %s | %s | %s |\n", r.version, servfail, silent, sent, float64(sent)/float64(o.zones), wasted,
-		times[len(times)/2].Round(time.Millisecond), times[len(times)*95/100].Round(time.Millisecond), times[len(times)-1].Round(time.Millisecond))
+	slices.Sort(c.times)
+	at := func(percent int) time.Duration {
+		return c.times[min(len(c.times)*percent/100, len(c.times)-1)].Round(time.Millisecond)
+	}
+	fmt.Fprintf(out, "| %s | %d | %d | %d | %d | %.2f | %d | %s | %s | %s | %s |\n", r.version, c.servfail, c.silent, c.again, sent, float64(sent)/float64(o.zones), wasted,
+		at(50), at(95), at(100), time.Since(began).Round(time.Second))
+	if o.verbose {
+		for _, f := range c.failed {
+			fmt.Fprintln(out, f)
+		}
+	}
 	return nil
 }
 
+// coldAnswers is what the clients of a cold resolver got.
+type coldAnswers struct {
+	servfail, silent int
+	again            int      // questions that were asked more than once
+	failed           []string // which, and what was said
+	times            []time.Duration
+}
+
 // askCold asks for the address in each site, a few at a time, each once.
-func askCold(ctx context.Context, r *resolver, sites int) (servfail, silent int, times []time.Duration, err error) {
+func askCold(ctx context.Context, r *resolver, sites, atOnce int) *coldAnswers {
 	var mu sync.Mutex
+	c := &coldAnswers{}
 	next := make(chan int)
 	var group sync.WaitGroup
 	for range atOnce {
 		group.Go(func() {
 			for i := range next {
 				q := question{name: fmt.Sprintf("www.%s%d.cold.", coldStatuses[i%len(coldStatuses)].name, i), qtype: dns.TypeA, do: true}
-				client := &dns.Client{Timeout: 20 * time.Second}
+				client := &dns.Client{Timeout: coldPatience}
 				began := time.Now()
 				reply, _, err := client.ExchangeContext(ctx, q.message(), r.at.String())
-				took := time.Since(began)
-				mu.Lock()
-				times = append(times, took)
-				switch {
-				case err != nil:
-					silent++
-				case reply.Rcode != dns.RcodeSuccess || !hasAddress(reply):
-					servfail++
+				tries := 1
+				for ; err != nil && tries < coldTries && ctx.Err() == nil; tries++ {
+					reply, _, err = client.ExchangeContext(ctx, q.message(), r.at.String())
 				}
+				mu.Lock()
+				c.note(q, reply, err, tries, time.Since(began))
 				mu.Unlock()
 			}
 		})
@@ -175,7 +198,22 @@ func askCold(ctx context.Context, r *resolver, sites int) (servfail, silent int,
 	}
 	close(next)
 	group.Wait()
-	return servfail, silent, times, ctx.Err()
+	return c
+}
+
+func (c *coldAnswers) note(q question, reply *dns.Msg, err error, tries int, took time.Duration) {
+	c.times = append(c.times, took)
+	if tries > 1 {
+		c.again++
+	}
+	switch {
+	case err != nil:
+		c.silent++
+		c.failed = append(c.failed, fmt.Sprintf("%s after %s: %v", q, took.Round(time.Millisecond), err))
+	case reply.Rcode != dns.RcodeSuccess || !hasAddress(reply):
+		c.servfail++
+		c.failed = append(c.failed, fmt.Sprintf("%s after %s: %s", q, took.Round(time.Millisecond), strings.ReplaceAll(reply.String(), "\n", "\n\t")))
+	}
 }
 
 func hasAddress(m *dns.Msg) bool {

@@ -104,14 +104,12 @@ func (d difference) String() string {
 	return b.String()
 }
 
-const (
-	atOnce   = 4               // questions being asked
-	patience = 5 * time.Second // for a reply; a question is asked three times
-)
+// patience is for a reply; a question is asked three times.
+const patience = 5 * time.Second
 
 // compare asks all resolvers all questions, in order, a few at a time, and gives
 // where the first of them differs from another.
-func compare(ctx context.Context, resolvers []*resolver, questions []question) ([]difference, error) {
+func compare(ctx context.Context, resolvers []*resolver, questions []question, atOnce int) ([]difference, error) {
 	found := make([][]difference, len(questions))
 	next := make(chan int)
 	var group sync.WaitGroup

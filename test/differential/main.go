@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -38,10 +39,11 @@ func main() {
 
 // options are the flags.
 type options struct {
-	cordon    string // path of cordon-resolver
 	questions int
 	seed      uint64
 	verbose   bool
+	resolvers []program
+	atOnce    int // questions being asked
 
 	cold  bool
 	zones int     // of the cold run
@@ -50,18 +52,25 @@ type options struct {
 
 func parse(args []string) (*options, error) {
 	o := &options{}
+	var cordonPath, names string
 	f := flag.NewFlagSet("differential", flag.ContinueOnError)
-	f.StringVar(&o.cordon, "cordon", "bin/cordon-resolver", "the program")
+	f.StringVar(&cordonPath, "cordon", "bin/cordon-resolver", "the program")
 	f.IntVar(&o.questions, "questions", 6000, "how many questions to ask")
 	f.Uint64Var(&o.seed, "seed", 1, "which of the possible questions, and in which order")
-	f.BoolVar(&o.verbose, "v", false, "print the answers of explained differences as well")
+	f.BoolVar(&o.verbose, "v", false, "print the answers of explained differences as well, and each cold question that failed")
+	f.StringVar(&names, "resolvers", "cordon,unbound,bind", "which programs; the first is compared with the others")
+	f.IntVar(&o.atOnce, "at-once", 4, "questions that are asked at a time")
 	f.BoolVar(&o.cold, "cold", false, "count upstream queries of cold answers instead")
 	f.IntVar(&o.zones, "zones", 150, "zones of the cold run")
 	f.Float64Var(&o.loss, "loss", 0.02, "share of the packets that the cold run loses in each direction")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
-	if o.questions < 1 || o.zones < 1 || o.zones > maxSites || o.loss < 0 || o.loss >= 1 {
+	var err error
+	if o.resolvers, err = programs(cordonPath, strings.Split(names, ",")); err != nil {
+		return nil, err
+	}
+	if o.questions < 1 || o.atOnce < 1 || o.zones < 1 || o.zones > maxSites || o.loss < 0 || o.loss >= 1 {
 		return nil, fmt.Errorf("ask at least one question, in 1 to %d zones, and lose less than all packets", maxSites)
 	}
 	return o, nil
@@ -104,7 +113,7 @@ func runComparison(ctx context.Context, dir string, o *options, out io.Writer) (
 			r.stop()
 		}
 	}()
-	for _, p := range programs(o.cordon) {
+	for _, p := range o.resolvers {
 		r, err := start(ctx, filepath.Join(dir, p.name), p, inet, "www.libre.example.")
 		if err != nil {
 			return err
@@ -117,7 +126,7 @@ func runComparison(ctx context.Context, dir string, o *options, out io.Writer) (
 		return err
 	}
 	began := time.Now()
-	differences, err := compare(ctx, all, asked)
+	differences, err := compare(ctx, all, asked, o.atOnce)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,13 +33,21 @@ type labFiles struct {
 	ds            string // the trust anchor, one line
 }
 
-// programs are cordon, which is compared, and those it is compared with.
-func programs(cordonPath string) []program {
-	return []program{
+// programs are those of the names, in their order.
+func programs(cordonPath string, names []string) (chosen []program, err error) {
+	all := []program{
 		{"cordon", []string{cordonPath, "--version"}, cordon(cordonPath)},
 		{"unbound", []string{"unbound", "-V"}, unbound},
 		{"bind", []string{"named", "-v"}, bind},
 	}
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(p program) bool { return p.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no resolver %q here; there are cordon, unbound and bind", name)
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
 }
 
 func cordon(path string) func(string, netip.AddrPort, labFiles) ([]string, error) {

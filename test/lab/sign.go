@@ -31,11 +31,15 @@ func newKey(zone string, flags uint16) (*key, error) {
 		Protocol:  3, // RFC 4034 section 2.1.2
 		Algorithm: dns.ECDSAP256SHA256,
 	}
-	private, err := record.Generate(256)
-	if err != nil {
-		return nil, fmt.Errorf("make key of zone %s: %w", zone, err)
+	for {
+		private, err := record.Generate(256)
+		if err != nil {
+			return nil, fmt.Errorf("make key of zone %s: %w", zone, err)
+		}
+		if record.KeyTag() != 0 { // one key in 65,536 has that tag, which Sign takes for none
+			return &key{record: record, signer: private.(crypto.Signer)}, nil
+		}
 	}
-	return &key{record: record, signer: private.(crypto.Signer)}, nil
 }
 
 // makeKeys makes a key for keys and a key for the zone's data, and puts both
