@@ -249,33 +249,37 @@ func (c *cursor) failure(q Question) error {
 	return f
 }
 
-// exchange asks one server: with EDNS unless it is known not to understand, and
-// over TCP when the reply is cut short (RFC 7766 §5) or in another case than the
-// question.
+// exchange asks one server: with EDNS and a cookie unless it is known not to
+// understand, and over TCP when the reply is cut short (RFC 7766 §5) or could be
+// anybody's.
 func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Question) (*dns.Msg, error) {
 	known, addr := t.r.servers, server.Addr()
 	k := flightKey{server: server, Question: q, recurse: z.forward}
 	// Without EDNS there are no signatures, so a signed zone is never asked so.
 	plain := z.status < signedZone && known.plain(addr)
-	k.edns, k.stream = !plain, known.altersCase(addr)
+	k.edns, k.cookie, k.stream = !plain, !plain && known.sendsCookie(addr), known.altersCase(addr)
 	msg, err := t.send(ctx, k)
 	if k.stream && err != nil && asFailure(err).kind == unreachable {
 		known.setAltersCase(addr, false) // it may do better by UDP
 	}
-	if altersCase(err) {
+	if doubted, altersCase := doubt(err); doubted {
 		// Either a forger or the server itself, which is then asked by TCP at once
 		// for a while; if it cannot do that, the forger gains nothing by it.
 		k.stream = true
-		if msg, err = t.send(ctx, k); err == nil {
+		if msg, err = t.send(ctx, k); err == nil && altersCase {
 			known.setAltersCase(addr, true)
 		}
+	}
+	for tries := 0; err == nil && msg.Rcode == dns.RcodeBadCookie && k.cookie && tries < 2; tries++ {
+		k.stream = k.stream || tries > 0 // once with the cookie just learned, then by TCP (RFC 7873 §5.3)
+		msg, err = t.send(ctx, k)
 	}
 	if err != nil {
 		return nil, err
 	}
 	unknown := msg.Rcode == dns.RcodeFormatError || msg.Rcode == dns.RcodeNotImplemented
 	if unknown && msg.IsEdns0() == nil && !plain && z.status < signedZone && known.mayBePlain(addr) {
-		k.edns = false
+		k.edns, k.cookie = false, false
 		again, err := t.send(ctx, k)
 		if err != nil {
 			return nil, err
@@ -286,6 +290,14 @@ func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Q
 			k.edns = true
 		}
 		msg = again
+	} else if msg.Rcode == dns.RcodeFormatError && k.cookie && known.mayDropCookie(addr) {
+		k.cookie = false
+		if msg, err = t.send(ctx, k); err != nil {
+			return nil, err
+		}
+		if msg.Rcode != dns.RcodeFormatError {
+			known.dropCookie(addr)
+		}
 	}
 	if msg.Truncated && !k.stream {
 		k.stream = true
@@ -294,10 +306,14 @@ func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Q
 	return msg, nil
 }
 
-// altersCase says whether err is of a reply in another case than the question.
-func altersCase(err error) bool {
+// doubt says whether err is of a reply that could be anybody's, and whether that
+// is for the case of its question.
+func doubt(err error) (doubted, altersCase bool) {
 	var e interface{ AlteredCase() bool }
-	return errors.As(err, &e) && e.AlteredCase()
+	if !errors.As(err, &e) {
+		return false, false
+	}
+	return true, e.AlteredCase()
 }
 
 // send sends one query and waits for its reply, together with whoever else asks
@@ -315,15 +331,7 @@ func (t *task) send(ctx context.Context, k flightKey) (*dns.Msg, error) {
 		timeout = maxTimeout // the handshake and a long reply take round trips of their own
 	}
 	msg, err := r.flights.do(ctx, k, timeout, func(ctx context.Context) (*dns.Msg, error) {
-		start := r.config.Clock()
-		msg, err := r.config.Exchange.Exchange(ctx, k.server, k.query(), k.stream)
-		switch {
-		case err == nil && !k.stream:
-			r.servers.answered(addr, r.config.Clock().Sub(start), msg.IsEdns0() != nil)
-		case err != nil && !altersCase(err) && context.Cause(ctx) != context.Canceled:
-			r.servers.silent(addr)
-		}
-		return msg, err
+		return r.exchange(ctx, k)
 	})
 	if err != nil {
 		if gone := t.alive(ctx); gone != nil {
@@ -332,6 +340,27 @@ func (t *task) send(ctx context.Context, k flightKey) (*dns.Msg, error) {
 		return nil, &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: fmt.Sprintf("asking %s: %v", addr, err), cause: err}
 	}
 	return msg, nil
+}
+
+// exchange carries out what k stands for, and notes what it shows of the server.
+func (r *Resolver) exchange(ctx context.Context, k flightKey) (*dns.Msg, error) {
+	addr, cookie := k.server.Addr(), ""
+	if k.cookie {
+		cookie = r.servers.cookieFor(addr)
+	}
+	start := r.config.Clock()
+	msg, err := r.config.Exchange.Exchange(ctx, k.server, k.query(cookie), k.stream)
+	doubted, _ := doubt(err)
+	switch {
+	case err != nil && !doubted && context.Cause(ctx) != context.Canceled:
+		r.servers.silent(addr)
+	case err == nil && !k.stream:
+		r.servers.answered(addr, r.config.Clock().Sub(start), k, msg.IsEdns0() != nil)
+	}
+	if err == nil && cookie != "" {
+		r.servers.learnCookie(addr, cookie, msg, k.stream)
+	}
+	return msg, err
 }
 
 // alive returns the failure that ctx's end means, if it has ended.
@@ -346,14 +375,18 @@ func (t *task) alive(ctx context.Context) error {
 	}
 }
 
-// query is the message that k stands for.
-func (k flightKey) query() *dns.Msg {
+// query is the message that k stands for, with cookie unless that is "".
+func (k flightKey) query(cookie string) *dns.Msg {
 	m := new(dns.Msg)
 	m.RecursionDesired = k.recurse
 	m.CheckingDisabled = k.recurse // it is checked here
 	m.Question = []dns.Question{{Name: k.Name, Qtype: k.Type, Qclass: dns.ClassINET}}
 	if k.edns {
 		m.SetEdns0(ednsSize, true)
+	}
+	if cookie != "" {
+		opt := m.IsEdns0()
+		opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: cookie})
 	}
 	return m
 }

@@ -13,7 +13,7 @@ import (
 type flightKey struct {
 	server netip.AddrPort
 	Question
-	edns, stream, recurse bool
+	edns, cookie, stream, recurse bool
 }
 
 // flight is one upstream query and those who wait for it.

@@ -29,8 +29,9 @@ import (
 // it leaves as it is. The reply has already been matched to the query (source,
 // ID, question); what does not match was dropped and waited past. stream asks
 // for TCP. An error of which errors.As makes an interface{ AlteredCase() bool }
-// that says yes tells that a reply by UDP matched in all but the case of the name,
-// and could have come from anybody. It returns when ctx ends; until then it waits for one reply, and does
+// is of a reply by UDP that matched, and could have come from somebody who never
+// saw the query: in another case, if that says yes, or else without a cookie though
+// the query had a server's. It returns when ctx ends; until then it waits for one reply, and does
 // not repeat the query. The reply is shared and read only afterwards.
 type Exchange interface {
 	Exchange(ctx context.Context, server netip.AddrPort, query *dns.Msg, stream bool) (*dns.Msg, error)

@@ -7,7 +7,8 @@ import (
 )
 
 // servers is what is known of name servers by address: how fast they answer,
-// whether they do, and whether they understand EDNS. Bounded in number.
+// whether they do, whether they understand EDNS, and their cookies. Bounded in
+// number.
 type servers struct {
 	clock func() time.Time
 
@@ -23,6 +24,7 @@ type server struct {
 	spokeEDNS      bool          // has answered with an OPT record
 	plainUntil     time.Time     // to be asked without EDNS until then
 	streamUntil    time.Time     // alters the case of names, so is asked by TCP until then
+	cookie         cookie
 }
 
 // lameness is of a server for a zone: it may be good for others.
@@ -86,11 +88,14 @@ func (s *servers) timeout(addr netip.Addr) time.Duration {
 	return min(d, maxTimeout)
 }
 
-// answered notes a reply.
-func (s *servers) answered(addr netip.Addr, rtt time.Duration, edns bool) {
+// answered notes a reply to k that came after rtt, with an OPT record or not.
+func (s *servers) answered(addr netip.Addr, rtt time.Duration, k flightKey, edns bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.state(addr)
+	if st.failures > 0 && k.edns && !k.cookie {
+		st.cookie.offUntil = s.clock().Add(plainTime) // it had been silent when there was a cookie
+	}
 	rtt = max(rtt, time.Microsecond) // 0 means unknown
 	if st.srtt == 0 {
 		st.srtt, st.variance = rtt, rtt/2

@@ -34,8 +34,11 @@ func (u *Upstream) exchangeUDP(ctx context.Context, server netip.AddrPort, a *as
 		switch {
 		case err == nil:
 			reply, err := a.match(buf[:n])
-			if err == nil || errors.Is(err, errAlteredCase) {
-				return reply, err
+			if err == nil {
+				return reply, nil
+			}
+			if errors.As(err, new(doubt)) {
+				return nil, err
 			}
 		case ctx.Err() != nil:
 			return nil, err

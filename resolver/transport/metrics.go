@@ -105,8 +105,9 @@ func register(r prometheus.Registerer, cs ...prometheus.Collector) error {
 
 // upstreamMetrics are the counters of Upstream.
 type upstreamMetrics struct {
-	udp, tcp                            upstreamTransport
-	nearMisses, suspicious, alteredCase prometheus.Counter
+	udp, tcp               upstreamTransport
+	nearMisses, suspicious prometheus.Counter
+	alteredCase, noCookie  prometheus.Counter
 }
 
 // upstreamTransport are the counters of Upstream for one transport.
@@ -130,11 +131,11 @@ func newUpstreamMetrics(r prometheus.Registerer) (*upstreamMetrics, error) {
 			Name: "cordon_upstream_suspicious_total",
 			Help: "Queries that had so many near misses that the server was asked by TCP.",
 		}),
-		alteredCase: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "cordon_upstream_altered_case_total",
-			Help: "Replies that were right but for the case of the name (recursion.mix_case); the server was asked by TCP.",
-		}),
 	}
+	doubted := counters("cordon_upstream_doubted_total",
+		"Replies that were right but for what a forger cannot know: the case of the name (recursion.mix_case), the cookie. The server was asked by TCP.",
+		"reason")
+	m.alteredCase, m.noCookie = doubted.WithLabelValues("case"), doubted.WithLabelValues("cookie")
 	of := func(transport string) upstreamTransport {
 		return upstreamTransport{
 			name:     transport,
@@ -144,5 +145,5 @@ func newUpstreamMetrics(r prometheus.Registerer) (*upstreamMetrics, error) {
 		}
 	}
 	m.udp, m.tcp = of("udp"), of("tcp")
-	return m, register(r, queries, failed, m.nearMisses, m.suspicious, m.alteredCase)
+	return m, register(r, queries, failed, m.nearMisses, m.suspicious, doubted)
 }

@@ -64,8 +64,9 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 // query, in the same case; a reply that was cut off (TC) is returned as it is.
 //
 // A reply by UDP that matches in all but the case of a name that was sent in a
-// mixture of cases is not believed, and ends the wait with an error whose method
-// AlteredCase says so: the caller asks by TCP.
+// mixture of cases, or that has no cookie though the query had one of the server's
+// (RFC 7873), is not believed, and ends the wait with an error whose method
+// AlteredCase says which it was: the caller asks by TCP.
 //
 // Datagrams that do not match, or that match and cannot be parsed, are dropped
 // and waited past, since anybody can send them (TuDoor); so are ICMP errors.
@@ -80,11 +81,13 @@ func (u *Upstream) Exchange(ctx context.Context, server netip.AddrPort, query *d
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	count.queries.Inc()
-	reply, err := u.ask(ctx, server, query, exchange, !stream && u.c.MixCase)
+	reply, err := u.ask(ctx, server, query, exchange, stream)
 	if err != nil {
 		switch {
 		case errors.Is(err, errAlteredCase):
 			u.m.alteredCase.Inc()
+		case errors.Is(err, errNoCookie):
+			u.m.noCookie.Inc()
 		case ctx.Err() != nil:
 			count.timeouts.Inc()
 			err = errors.Join(ctx.Err(), err)
@@ -99,13 +102,16 @@ func (u *Upstream) Exchange(ctx context.Context, server netip.AddrPort, query *d
 // exchangeFunc sends the query in a and returns the reply.
 type exchangeFunc func(ctx context.Context, server netip.AddrPort, a *asked) (*dns.Msg, error)
 
-func (u *Upstream) ask(ctx context.Context, server netip.AddrPort, query *dns.Msg, exchange exchangeFunc, mixCase bool) (*dns.Msg, error) {
+func (u *Upstream) ask(ctx context.Context, server netip.AddrPort, query *dns.Msg, exchange exchangeFunc, stream bool) (*dns.Msg, error) {
 	if a := server.Addr(); !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || server.Port() == 0 {
 		return nil, errors.New("not an address that a server can have")
 	}
-	a, err := newAsked(query, mixCase)
+	a, err := newAsked(query, !stream && u.c.MixCase)
 	if err != nil {
 		return nil, err
+	}
+	if !stream {
+		a.cookie = cookieIn(query)
 	}
 	return exchange(ctx, server, a)
 }
@@ -116,6 +122,7 @@ type asked struct {
 	packet   []byte
 	question []byte // question section in packet
 	exact    bool   // the reply must have the same case
+	cookie   string // that the reply must go by, in hexadecimal; "": none
 }
 
 // newAsked packs a query with a random ID, and in mixed case if asked to.
@@ -154,14 +161,19 @@ var (
 	errMalformed = errors.New("malformed reply")
 )
 
-// alteredCase is why a reply that fits the query is not believed: whoever sent
-// it need not have seen the query.
-type alteredCase struct{}
+// doubt is why a reply that fits the query is not believed: whoever sent it need
+// not have seen the query.
+type doubt string
 
-var errAlteredCase alteredCase
+const (
+	errAlteredCase doubt = "the reply has the name in another case"
+	errNoCookie    doubt = "the reply of a server that gives cookies has none"
+)
 
-func (alteredCase) Error() string     { return "the reply has the name in another case" }
-func (alteredCase) AlteredCase() bool { return true }
+func (d doubt) Error() string { return string(d) }
+
+// AlteredCase tells the one doubt from the other.
+func (d doubt) AlteredCase() bool { return d == errAlteredCase }
 
 // match parses packet, which it changes, if it is the reply: ID, QR, opcode and
 // exactly the one question that was asked (RFC 5452 §9.1). The reply takes the
@@ -189,7 +201,41 @@ func (a *asked) match(packet []byte) (*dns.Msg, error) {
 		clear(packet[6:headerLen])
 		reply, err = unpack(packet[:end])
 	}
-	return reply, err
+	if err != nil {
+		return nil, err
+	}
+	return reply, a.checkCookie(reply)
+}
+
+// clientCookieLen is the length of a client cookie in hexadecimal digits
+// (RFC 7873 §4).
+const clientCookieLen = 2 * 8
+
+// checkCookie wants the client's cookie back; where there was a server's too, the
+// server gives cookies, and a reply without is not its (RFC 7873 §5.3).
+func (a *asked) checkCookie(reply *dns.Msg) error {
+	if a.cookie == "" {
+		return nil
+	}
+	switch got := cookieIn(reply); {
+	case got == "" && len(a.cookie) > clientCookieLen:
+		return errNoCookie
+	case got != "" && (len(got) < clientCookieLen || got[:clientCookieLen] != a.cookie[:clientCookieLen]):
+		return errMismatch
+	}
+	return nil
+}
+
+// cookieIn is the cookie in m, in hexadecimal, or "".
+func cookieIn(m *dns.Msg) string {
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if c, ok := o.(*dns.EDNS0_COOKIE); ok {
+				return c.Cookie
+			}
+		}
+	}
+	return ""
 }
 
 // unpack decodes a message and, unlike dns.Msg.Unpack, takes none that has

@@ -448,6 +448,70 @@ func TestUpstreamPortsAndIDsAreSpread(t *testing.T) {
 	}
 }
 
+// withCookie puts a cookie into a packed message, or takes it out with "".
+func withCookie(t *testing.T, packet []byte, cookie string) []byte {
+	t.Helper()
+	var m dns.Msg
+	if err := m.Unpack(packet); err != nil {
+		t.Fatal(err)
+	}
+	opt := m.IsEdns0()
+	opt.Option = nil
+	if cookie != "" {
+		opt.Option = []dns.EDNS0{&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: cookie}}
+	}
+	packet, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packet
+}
+
+func TestUpstreamHoldsServersToTheirCookies(t *testing.T) {
+	const client, server = "0123456789abcdef", "00112233445566778899aabbccddeeff"
+	tests := []struct {
+		name, sent, first, then string // then "-": no second reply
+		misses                  float64
+		doubted                 bool
+	}{
+		{"the cookie comes back", client + server, client + server, "-", 0, false},
+		{"with a new part of the server's", client + server, client + "ffeeddccbbaa9988", "-", 0, false},
+		{"a server that gives none yet", client, "", "-", 0, false},
+		{"a forger who knows no cookie", client + server, "", "-", 0, true},
+		{"a forger who guesses it", client + server, "ffffffffffffffff" + server, client + server, 1, false},
+		{"a forger who guesses it, before the server gave one", client, "ffffffffffffffff" + server, client + server, 1, false},
+		{"a cookie too short", client, client[:8], client + server, 1, false},
+		{"no cookie sent", "", "", "-", 0, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			addr := udpServer(t, func(query []byte, send func([]byte)) {
+				send(withCookie(t, honest(query), tt.first))
+				if tt.then != "-" {
+					send(withCookie(t, honest(query), tt.then))
+				}
+			})
+			query := exampleQuery()
+			if tt.sent != "" {
+				opt := query.IsEdns0()
+				opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: tt.sent})
+			}
+			u := newUpstream(t, UpstreamConfig{UDPTimeout: time.Minute})
+			reply, err := u.Exchange(t.Context(), addr, query, false)
+			var e interface{ AlteredCase() bool }
+			switch {
+			case tt.doubted && (reply != nil || !errors.As(err, &e) || e.AlteredCase() || testutil.ToFloat64(u.m.noCookie) != 1):
+				t.Errorf("reply %v, %v, counted %v", reply, err, testutil.ToFloat64(u.m.noCookie))
+			case !tt.doubted && (err != nil || len(reply.Answer) != 1 || tt.then != "-" && cookieIn(reply) != tt.then):
+				t.Errorf("reply %v, %v", reply, err)
+			}
+			if got := testutil.ToFloat64(u.m.nearMisses); got != tt.misses {
+				t.Errorf("%v near misses, want %v", got, tt.misses)
+			}
+		})
+	}
+}
+
 func TestUpstreamAsksWithoutFragments(t *testing.T) {
 	for _, tt := range []struct {
 		server             string
