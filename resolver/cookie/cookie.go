@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/dchest/siphash"
 )
 
 const (
@@ -101,8 +103,8 @@ func (s Secrets) Append(dst, option []byte, client netip.Addr, now time.Time) []
 	return binary.LittleEndian.AppendUint64(dst, hash(&s[0], dst[start:start+clientLen+8], client))
 }
 
-// hash is over the client's cookie, version, reserved bytes, time and the
-// client's address (RFC 9018 §4.4).
+// hash is SipHash-2-4 over the client's cookie, version, reserved bytes, time and
+// the client's address (RFC 9018 §4.4, §6).
 func hash(key *[KeyLen]byte, front []byte, client netip.Addr) uint64 {
 	var buf [clientLen + 8 + 16]byte
 	n := copy(buf[:], front)
@@ -113,5 +115,5 @@ func hash(key *[KeyLen]byte, front []byte, client netip.Addr) uint64 {
 		a := client.As16()
 		n += copy(buf[n:], a[:])
 	}
-	return sipHash(key, buf[:n])
+	return siphash.Hash(binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:]), buf[:n])
 }

@@ -27,6 +27,13 @@ func reusePort(fd int) error {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 }
 
+// knowsSegments says whether the kernel cuts messages (UDP_SEGMENT). An older one
+// would send the replies of a message as one datagram.
+func knowsSegments(fd int) bool {
+	_, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT)
+	return err == nil
+}
+
 // dontFragment sends with DF, and takes no path MTU from ICMP, which can be
 // forged to make us fragment (RFC 9715 §3.1).
 func dontFragment(fd int, v4 bool) error {

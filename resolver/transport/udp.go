@@ -34,14 +34,17 @@ type udpSocket struct {
 	conn     *net.UDPConn
 	local    netip.AddrPort
 	wildcard bool // bound to no address: the source of a reply has to be set
+	cuts     bool // the kernel knows UDP_SEGMENT (Linux 4.18)
 }
 
 func listenUDP(ctx context.Context, addr netip.AddrPort) (*udpSocket, error) {
 	v4 := addr.Addr().Unmap().Is4()
+	cuts := false
 	lc := listenConfig(func(fd int) error {
 		if err := reusePort(fd); err != nil {
 			return err
 		}
+		cuts = knowsSegments(fd)
 		return dontFragment(fd, v4)
 	})
 	pc, err := lc.ListenPacket(ctx, network("udp", addr.Addr()), addr.String())
@@ -51,6 +54,7 @@ func listenUDP(ctx context.Context, addr netip.AddrPort) (*udpSocket, error) {
 	conn := pc.(*net.UDPConn)
 	u := &udpSocket{
 		conn:     conn,
+		cuts:     cuts,
 		local:    conn.LocalAddr().(*net.UDPAddr).AddrPort(),
 		wildcard: addr.Addr().IsUnspecified(),
 	}
@@ -85,7 +89,8 @@ type packetSocket interface {
 	// passes.
 	await(ms []message) (int, error)
 	// send writes as many of the messages, in order, as the kernel takes. An
-	// error is that of the first message.
+	// error is that of the first message; EAGAIN: there was no room for it for a
+	// while.
 	send(ms []message) (int, error)
 	// nap waits for d.
 	nap(d time.Duration)
@@ -107,7 +112,7 @@ type udpLoop struct {
 func newUDPLoop(u *udpSocket, s packetSocket, h Handler, w *workers, p *pace, m *metrics) *udpLoop {
 	return &udpLoop{
 		udpSocket: u, socket: s, handler: h, session: h.Session(), workers: w, metrics: m, pace: p,
-		in: newInBatch(u.wildcard), out: newOutBatch(),
+		in: newInBatch(u.wildcard), out: newOutBatch(u.cuts),
 	}
 }
 
@@ -180,25 +185,26 @@ func (l *udpLoop) answer() {
 }
 
 // send writes all replies of the batch; one that the kernel refuses is counted
-// and passed over.
+// and passed over. When it has had no room for a while, the rest is given up:
+// waiting for each would keep the clients of the next batch waiting, too.
 func (l *udpLoop) send() {
 	for ms := l.out.messages(); len(ms) > 0; {
 		n, err := l.socket.send(ms)
-		if n > 0 {
+		switch {
+		case n > 0:
+			l.out.cutting.worked(ms[:n])
 			ms = ms[n:]
-			continue
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			l.metrics.udp.sendErrors.Add(float64(replies(ms)))
+			return
+		case ms[0].segments() > 1: // each of its replies may go by itself
+			l.out.cutting.refused(err)
+			ms = l.out.split(ms)
+		default:
+			l.metrics.udp.sendErrors.Inc()
+			ms = ms[1:]
 		}
-		if err == unix.EINTR {
-			continue
-		}
-		// The first one failed. Of several replies in one message, which a
-		// device or a path may not be able to take, each is tried by itself.
-		if ms[0].segments() > 1 {
-			ms = l.out.split(ms, err)
-			continue
-		}
-		l.metrics.udp.sendErrors.Inc()
-		ms = ms[1:]
 	}
 }
 

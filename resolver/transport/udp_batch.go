@@ -34,6 +34,14 @@ type message struct {
 // segments is how many datagrams a message to be sent stands for.
 func (m *message) segments() int { return int(m.hdr.Iovlen) }
 
+// replies counts the datagrams of messages to be sent.
+func replies(ms []message) (n int) {
+	for i := range ms {
+		n += ms[i].segments()
+	}
+	return n
+}
+
 // inBatch is where packets are received. Everything that the kernel fills is
 // set up once, so that a batch costs no more than putting back lengths.
 type inBatch struct {
@@ -123,8 +131,8 @@ func addrPort(a []byte) (netip.AddrPort, bool) {
 // from one source, go out as one message that the kernel cuts (UDP_SEGMENT,
 // udp(7)): the way through the network stack is walked once for all of them.
 type outBatch struct {
-	replies  int
-	segments bool // UDP_SEGMENT is possible here
+	replies int
+	cutting cutting
 
 	buffers [batchSize][replySpace]byte
 	reply   [batchSize]outReply
@@ -147,14 +155,16 @@ type outReply struct {
 	packet, address, source []byte
 }
 
-func newOutBatch() *outBatch {
-	b := &outBatch{segments: true}
+// newOutBatch makes an empty batch; cuts says whether the kernel knows UDP_SEGMENT.
+func newOutBatch(cuts bool) *outBatch {
+	b := &outBatch{cutting: cutting{never: !cuts}}
 	b.reset()
 	return b
 }
 
 func (b *outBatch) reset() {
 	b.replies, b.groups = 0, 0
+	b.cutting.next()
 	for i := range b.slots {
 		b.slots[i] = -1
 	}
@@ -171,7 +181,7 @@ func (b *outBatch) add(packet, address, source []byte) {
 	*r = outReply{packet, address, source}
 	b.replies++
 	b.next[i], b.last[i], b.size[i] = -1, i, len(packet)
-	if b.segments && len(packet) > 0 {
+	if b.cutting.on() && len(packet) > 0 {
 		if first := b.like(r); first >= 0 {
 			b.next[b.last[first]] = i
 			b.last[first] = i
@@ -253,13 +263,9 @@ func (b *outBatch) cut(m *message, r *outReply, oob []byte) {
 	m.hdr.SetControllen(n)
 }
 
-// split gives the messages again with the first one, which failed with err, as
-// one message for each of its replies. Where the kernel cannot cut, it is not
-// asked again.
-func (b *outBatch) split(ms []message, err error) []message {
-	if !passing(err) {
-		b.segments = false
-	}
+// split gives the messages again with the first one, which the kernel would not
+// cut, as one message for each of its replies.
+func (b *outBatch) split(ms []message) []message {
 	n := 0
 	failed := ms[0]
 	var rest [batchSize]message
@@ -288,16 +294,4 @@ func (b *outBatch) uncut(m *message) {
 	}
 	m.hdr.Control = (*byte)(unsafe.Add(unsafe.Pointer(m.hdr.Control), n))
 	m.hdr.SetControllen(left)
-}
-
-// passing tells an error of one message, or one moment, from those that say that
-// the kernel, the device or the path cannot cut: EINVAL, EIO, EOPNOTSUPP,
-// EMSGSIZE and their like.
-func passing(err error) bool {
-	switch err {
-	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EPERM, unix.EACCES, unix.ECONNREFUSED,
-		unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN, unix.EHOSTDOWN:
-		return true
-	}
-	return false
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // maxSendStall is how long replies wait for room in a full send buffer before
-// one of them is given up, in milliseconds.
+// the rest of their batch is given up, in milliseconds.
 const maxSendStall = 10
 
 // timerSlack is what the kernel adds to a short sleep, so that timers fire

@@ -193,7 +193,7 @@ func newLoop(t testing.TB, socket packetSocket, s Session) *udpLoop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newUDPLoop(&udpSocket{}, socket, sessionHandler{s}, newWorkers(context.Background(), 1), newPace(0, time.Now), m)
+	return newUDPLoop(&udpSocket{cuts: true}, socket, sessionHandler{s}, newWorkers(context.Background(), 1), newPace(0, time.Now), m)
 }
 
 // fillBatch makes n packets of one byte, a, b, c..., from so many sockets.
@@ -293,7 +293,7 @@ func TestUDPRepliesOfOneLengthToOneSocketAreOneMessage(t *testing.T) {
 }
 
 func TestUDPAMessageIsNoLongerThanADatagramCanBe(t *testing.T) {
-	out := newOutBatch()
+	out := newOutBatch(true)
 	address := make([]byte, unix.SizeofSockaddrInet4)
 	for range batchSize {
 		out.add(append(out.buffer(), make([]byte, wire.MaxUDP)...), address, nil)
@@ -307,47 +307,6 @@ func TestUDPAMessageIsNoLongerThanADatagramCanBe(t *testing.T) {
 	}
 	if got := len(out.messages()); total != batchSize || got != 2 {
 		t.Errorf("%d replies in %d messages", total, got)
-	}
-}
-
-func TestUDPWhatTheKernelCannotCutGoesOutReplyByReply(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		err   error
-		again bool // it is asked to cut the next batch as well
-		lost  float64
-	}{
-		{"the device has no checksums", unix.EIO, false, 0},
-		{"an old kernel", unix.EINVAL, false, 0},
-		{"a filter that forbids one client", unix.EPERM, true, 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			var sent []string
-			cuts := 0
-			l := newLoop(t, &fakeSocket{onSend: func(ms []message) (int, error) {
-				if ms[0].segments() > 1 {
-					cuts++
-					return 0, c.err
-				}
-				sent = append(sent, datagrams(t, &ms[0])...)
-				return 1, nil
-			}}, &constantSession{})
-			for range 2 {
-				sent = nil
-				fillBatch(l, 5, 2)
-				l.answer()
-				slices.Sort(sent)
-				if want := []string{"0a", "0c", "0e", "1b", "1d"}; !slices.Equal(sent, want) {
-					t.Fatalf("sent %q, want %q", sent, want)
-				}
-			}
-			if (cuts > 2) != c.again {
-				t.Errorf("the kernel was asked to cut %d times", cuts)
-			}
-			if got := testutil.ToFloat64(l.metrics.udp.sendErrors); got != c.lost {
-				t.Errorf("%v replies counted as not sent", got)
-			}
-		})
 	}
 }
 
@@ -400,7 +359,7 @@ func TestUDPManyRepliesToOneSocketArriveWhole(t *testing.T) {
 					t.Errorf("reply %q, want %q", got, want)
 				}
 			}
-			if !l.out.segments {
+			if l.out.cutting.never || l.out.cutting.failed > 0 {
 				t.Error("this kernel did not cut a message, so the test does not test")
 			}
 		})
