@@ -6,10 +6,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -182,6 +185,9 @@ func TestDoHACancelledRequestHoldsItsPlaceUntilItIsResolved(t *testing.T) {
 				<-release
 			}})
 			client := r.browsers(a.trusts())[version]
+			if h2, ok := client.Transport.(*http.Transport); ok {
+				h2.DialContext = dialOnce() // else it may open another when it has cancelled much
+			}
 			url := r.dohURL() + get(packed(t, "later.example."))
 			for range pipeline { // each is cancelled as soon as it costs something
 				ctx, cancel := context.WithCancel(t.Context())
@@ -223,6 +229,18 @@ func TestDoHACancelledRequestHoldsItsPlaceUntilItIsResolved(t *testing.T) {
 			<-waited
 			close(release)
 		})
+	}
+}
+
+// dialOnce dials a first connection and no other.
+func dialOnce() func(context.Context, string, string) (net.Conn, error) {
+	var dialled atomic.Bool
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if dialled.Swap(true) {
+			return nil, errors.New("one connection is enough")
+		}
+		var d net.Dialer
+		return d.DialContext(ctx, network, addr)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/quic-go/quic-go"
+	"golang.org/x/sys/unix"
 )
 
 // TestASlowlorisIsBounded opens thousands of connections that send a byte and no
@@ -23,7 +24,11 @@ import (
 // cost a bounded amount of memory, and a client that asks is served by UDP and
 // from its own place.
 func TestASlowlorisIsBounded(t *testing.T) {
-	const attackers, places = 3000, 500
+	const attackers, places = 5000, 500
+	var files unix.Rlimit // Go has raised the soft limit to the hard one
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil || files.Cur < attackers+2*places {
+		t.Fatalf("%d open files are allowed (%v): the test needs %d, see ulimit -Hn", files.Cur, err, attackers+2*places)
+	}
 	r, a := serveTLS(t, Config{UDP: onLoopback, TCP: onLoopback, DoT: onLoopback, Streams: places + 1, StreamsPerClient: places, Idle: time.Hour, Handshake: time.Hour}, &fakeHandler{})
 	honest := r.dialDoT(a.trusts("dot"))
 	before := heap()
