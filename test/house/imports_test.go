@@ -29,7 +29,7 @@ var allowed = []struct {
 	{"cordon/cmd/cordon-stoppage", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/stoppage"}},
 	{"cordon/cmd/internal/...", []string{"cordon/signing"}},
 
-	{"cordon/resolver", []string{"cordon/resolver/...", "cordon/blocklist", "cordon/rpz", "cordon/blocklog", "cordon/signing", "cordon/configs"}},
+	{"cordon/resolver", []string{"cordon/resolver/...", "cordon/blocklist", "cordon/rpz/...", "cordon/blocklog", "cordon/signing", "cordon/configs"}},
 	{"cordon/resolver/transport", []string{"cordon/resolver/wire", "cordon/blocklog"}},
 	{"cordon/resolver/wire", nil},
 	{"cordon/resolver/policy", []string{"cordon/resolver/wire", "cordon/blocklist", "cordon/blocklog"}},
@@ -44,6 +44,7 @@ var allowed = []struct {
 
 	{"cordon/blocklist", []string{"cordon/signing", "cordon/durable"}},
 	{"cordon/rpz", []string{"cordon/blocklist"}},
+	{"cordon/rpz/feed", []string{"cordon/rpz", "cordon/durable"}},
 	{"cordon/signing", []string{"cordon/durable"}},
 	{"cordon/authority", []string{"cordon/blocklist", "cordon/signing", "cordon/audit/tlog", "cordon/configs", "cordon/durable"}},
 	{"cordon/blocklog", []string{"cordon/durable"}},

@@ -1,0 +1,56 @@
+package feed
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// readZone reads a zone file (RFC 1035 §5) and gives its records in order. path is
+// for errors, which name the line. $INCLUDE is not followed: a feed is one file.
+func readZone(in io.Reader, path, origin string, limits Limits, to func(dns.RR) error) error {
+	bounded := &io.LimitedReader{R: in, N: limits.Bytes + 1}
+	z := dns.NewZoneParser(bounded, origin, path)
+	z.SetDefaultTTL(defaultTTL)
+	n := 0
+	for rr, ok := z.Next(); ok; rr, ok = z.Next() {
+		if n++; n > limits.Records {
+			return fmt.Errorf("%s: more than %d records", path, limits.Records)
+		}
+		if err := to(rr); err != nil {
+			return fmt.Errorf("%s: %s: %w", path, rr.Header().Name, err)
+		}
+	}
+	if bounded.N <= 0 {
+		return fmt.Errorf("%s: more than %d bytes", path, limits.Bytes)
+	}
+	if err := z.Err(); err != nil {
+		// "path: dns: what: \"value\" at line: 3:7"
+		return errors.New(strings.Replace(err.Error(), "dns: ", "", 1))
+	}
+	return nil
+}
+
+// defaultTTL is that of records in files that say none, in seconds.
+const defaultTTL = 60
+
+// stamp tells whether a file has changed.
+type stamp struct {
+	info os.FileInfo
+}
+
+// changed looks at the file at path, and keeps what it sees.
+func (s *stamp) changed(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		s.info = nil // whatever comes is new
+		return false, err
+	}
+	old := s.info
+	s.info = info
+	return old == nil || !os.SameFile(old, info) || old.Size() != info.Size() || !old.ModTime().Equal(info.ModTime()), nil
+}
