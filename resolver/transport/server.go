@@ -25,7 +25,7 @@ type Config struct {
 	DoT, DoH, DoQ []netip.AddrPort // DoH by TCP and UDP, for HTTP/2 and HTTP/3
 
 	TLS     TLS
-	Proxies []netip.Prefix // whose TCP connections begin with a PROXY header, version 2
+	Proxies []netip.Prefix // whose TCP connections and datagrams begin with a PROXY header, version 2
 
 	Sockets int // UDP sockets, and reading goroutines, per address; default GOMAXPROCS
 	// UDPMaxWait is the longest that a reading goroutine waits for more packets

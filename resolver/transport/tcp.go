@@ -75,7 +75,7 @@ func (s *streams) accept(ctx context.Context, l listener) error {
 // admit starts a connection, or closes it if there are too many.
 func (s *streams) admit(ctx context.Context, conn net.Conn, speaks blocklog.Transport) {
 	o := &opening{streams: s, conn: conn, meta: Meta{Transport: speaks, Peer: conn.RemoteAddr().(*net.TCPAddr).AddrPort()}}
-	o.proxied = s.c.proxied(o.meta.Peer.Addr())
+	o.proxied = speaksFor(s.c.Proxies, o.meta.Peer.Addr().Unmap())
 	if !o.proxied {
 		o.client = clientNetwork(o.meta.Peer.Addr())
 	}

@@ -78,7 +78,7 @@ func (u *udpSocket) serve(ctx context.Context, h Handler, w *workers, c *Config,
 	if err != nil {
 		return fmt.Errorf("read from the UDP socket at %s: %w", u.local, err)
 	}
-	return newUDPLoop(u, socket, h, w, newPace(c.UDPMaxWait, c.Clock), m).run(ctx)
+	return newUDPLoop(u, socket, h, w, c, m).run(ctx)
 }
 
 // packetSocket is what the loop needs of the kernel.
@@ -103,16 +103,17 @@ type udpLoop struct {
 	handler Handler
 	session Session
 	workers *workers
+	proxies []netip.Prefix
 	metrics *metrics
 	pace    *pace
 	in      *inBatch
 	out     *outBatch
 }
 
-func newUDPLoop(u *udpSocket, s packetSocket, h Handler, w *workers, p *pace, m *metrics) *udpLoop {
+func newUDPLoop(u *udpSocket, s packetSocket, h Handler, w *workers, c *Config, m *metrics) *udpLoop {
 	return &udpLoop{
-		udpSocket: u, socket: s, handler: h, session: h.Session(), workers: w, metrics: m, pace: p,
-		in: newInBatch(u.wildcard), out: newOutBatch(u.cuts),
+		udpSocket: u, socket: s, handler: h, session: h.Session(), workers: w, proxies: c.Proxies, metrics: m,
+		pace: newPace(c.UDPMaxWait, c.Clock), in: newInBatch(u.wildcard), out: newOutBatch(u.cuts),
 	}
 }
 
@@ -157,6 +158,9 @@ func (l *udpLoop) answer() {
 	l.out.reset()
 	for i := range l.in.received {
 		query, peer, ok := l.in.packet(i)
+		if ok && speaksFor(l.proxies, peer.Addr()) {
+			query, peer, ok = behindProxy(query, peer)
+		}
 		if !ok {
 			count[Drop]++
 			continue

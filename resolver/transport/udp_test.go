@@ -193,7 +193,7 @@ func newLoop(t testing.TB, socket packetSocket, s Session) *udpLoop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newUDPLoop(&udpSocket{cuts: true}, socket, sessionHandler{s}, newWorkers(context.Background(), 1), newPace(0, time.Now), m)
+	return newUDPLoop(&udpSocket{cuts: true}, socket, sessionHandler{s}, newWorkers(context.Background(), 1), &Config{Clock: time.Now}, m)
 }
 
 // fillBatch makes n packets of one byte, a, b, c..., from so many sockets.
@@ -336,7 +336,7 @@ func TestUDPManyRepliesToOneSocketArriveWhole(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := newUDPLoop(u, socket, sessionHandler{&constantSession{}}, newWorkers(t.Context(), 1), newPace(0, time.Now), m)
+			l := newUDPLoop(u, socket, sessionHandler{&constantSession{}}, newWorkers(t.Context(), 1), &Config{Clock: time.Now}, m)
 			const n = 20
 			for i := range n {
 				if _, err := fmt.Fprintf(conn, "packet %02d", i); err != nil {
