@@ -37,6 +37,7 @@ type Config struct {
 type Recursion struct {
 	RootHints    string         `yaml:"root_hints"`    // file; default: the Internet's, built in
 	TrustAnchors string         `yaml:"trust_anchors"` // file of DS or DNSKEY records; default: the root's, built in
+	AnchorState  string         `yaml:"anchor_state"`  // file that keeps what was learned of the anchors' keys (RFC 5011); empty: they are not followed
 	Port         uint16         `yaml:"port"`          // of authoritative servers; another than 53 is for laboratories
 	MayQuery     []netip.Prefix `yaml:"may_query"`     // loopback or private networks with authoritative servers of one's own
 	IPv6         *bool          `yaml:"ipv6"`          // ask over IPv6 too; default true
@@ -185,7 +186,7 @@ func LoadConfig(path string) (*Config, error) {
 }
 
 func (c *Config) resolvePaths(dir string) {
-	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Store, &c.Blocklog.Dir, &c.Control.Socket, &c.Guard.Ranking.File}
+	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Recursion.AnchorState, &c.Store, &c.Blocklog.Dir, &c.Control.Socket, &c.Guard.Ranking.File}
 	paths = append(paths, c.Serving.paths()...)
 	for i := range c.Guard.Protected {
 		paths = append(paths, &c.Guard.Protected[i])

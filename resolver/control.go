@@ -18,6 +18,7 @@ import (
 
 	"cordon/blocklist"
 	"cordon/blocklog"
+	"cordon/resolver/anchors"
 	"cordon/resolver/policy"
 )
 
@@ -29,6 +30,7 @@ type Status struct {
 	Lists   []policy.Summary `json:"lists"`
 	Waiting []string         `json:"waiting"` // configured lists that are not loaded yet
 	Held    []Held           `json:"held"`    // what guards and people have stopped, by list
+	Anchors anchors.Status   `json:"anchors"` // that DNSSEC validation starts from
 }
 
 // Why is what `cordon-resolver why NAME` shows.
@@ -128,7 +130,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 // Status reports what is in force.
 func (r *Resolver) Status() Status {
 	g := r.policy.Current()
-	s := Status{Version: r.version, Started: r.started, Ready: g.Ready(), Lists: g.Lists(), Waiting: []string{}, Held: r.Held()}
+	s := Status{Version: r.version, Started: r.started, Ready: g.Ready(), Lists: g.Lists(), Waiting: []string{}, Held: r.Held(), Anchors: r.anchors.Status()}
 	serials := g.Serials()
 	for _, l := range r.config.Lists {
 		if _, loaded := serials[l.Name]; !loaded {

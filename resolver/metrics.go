@@ -3,6 +3,7 @@ package resolver
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"cordon/resolver/anchors"
 	"cordon/resolver/cache"
 )
 
@@ -60,7 +61,34 @@ func newMetrics(reg prometheus.Registerer, r *Resolver) *metrics {
 		Name: "cordon_cache_bytes",
 		Help: "Memory of the cache of whole answers, in bytes.",
 	}, func() float64 { return float64(r.answers.Stats().Bytes) }))
+	reg.MustRegister(anchorMetrics{r})
 	return m
+}
+
+// anchorMetrics counts the trust anchors by zone and state when it is asked.
+type anchorMetrics struct{ *Resolver }
+
+var (
+	anchorCount = prometheus.NewDesc("cordon_trust_anchors", "Trust anchors of DNSSEC validation, by zone and state (RFC 5011).", []string{"zone", "state"}, nil)
+	anchorAlarm = prometheus.NewDesc("cordon_trust_anchors_alarm", "1 while the trust anchors need a person: cordon-resolver status says why.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (m anchorMetrics) Describe(to chan<- *prometheus.Desc) { to <- anchorCount; to <- anchorAlarm }
+
+// Collect implements prometheus.Collector.
+func (m anchorMetrics) Collect(to chan<- prometheus.Metric) {
+	s := m.anchors.Status()
+	for _, z := range s.Zones {
+		count := map[string]int{}
+		for _, a := range z.Anchors {
+			count[a.State]++
+		}
+		for _, state := range anchors.States() {
+			to <- prometheus.MustNewConstMetric(anchorCount, prometheus.GaugeValue, float64(count[state]), z.Zone, state)
+		}
+	}
+	to <- prometheus.MustNewConstMetric(anchorAlarm, prometheus.GaugeValue, oneIf(s.Alarm != ""))
 }
 
 func oneIf(b bool) float64 {

@@ -6,6 +6,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"cordon/resolver/anchors"
 	"cordon/resolver/iterate"
 	"cordon/resolver/transport"
 )
@@ -33,14 +34,21 @@ var extendedErrors = []uint16{
 	dns.ExtendedErrorCodeNetworkError,
 }
 
-func newIterator(c Recursion, s Surroundings, reg prometheus.Registerer) (*iterate.Resolver, error) {
+// newTracker reads the trust anchors, and what is known of their zones' keys.
+func newTracker(c Recursion, s Surroundings) (*anchors.Tracker, error) {
+	configured, err := trustAnchors(c.TrustAnchors)
+	if err != nil {
+		return nil, fmt.Errorf("recursion.trust_anchors: %w", err)
+	}
+	return anchors.New(anchors.Config{
+		Configured: configured, BuiltIn: c.TrustAnchors == "", File: c.AnchorState, Clock: s.Clock, Log: s.Log,
+	})
+}
+
+func newIterator(c Recursion, s Surroundings, trusted []dns.RR, reg prometheus.Registerer) (*iterate.Resolver, error) {
 	roots, err := rootHints(c.RootHints)
 	if err != nil {
 		return nil, fmt.Errorf("recursion.root_hints: %w", err)
-	}
-	anchors, err := trustAnchors(c.TrustAnchors)
-	if err != nil {
-		return nil, fmt.Errorf("recursion.trust_anchors: %w", err)
 	}
 	stubs, forwards, err := c.zones()
 	if err != nil {
@@ -60,7 +68,7 @@ func newIterator(c Recursion, s Surroundings, reg prometheus.Registerer) (*itera
 		Clock:       s.Clock,
 		Random:      s.Random,
 		Roots:       roots,
-		Anchors:     anchors,
+		Anchors:     trusted,
 		Port:        c.Port,
 		CacheBytes:  c.CacheBytes,
 		Allow:       c.MayQuery,

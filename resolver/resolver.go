@@ -23,6 +23,7 @@ import (
 
 	"cordon/blocklist"
 	"cordon/blocklog"
+	"cordon/resolver/anchors"
 	"cordon/resolver/cache"
 	"cordon/resolver/iterate"
 	"cordon/resolver/local"
@@ -58,6 +59,7 @@ type Resolver struct {
 	elsewhere zoneSet
 	answers   *cache.Answers
 	iterator  *iterate.Resolver
+	anchors   *anchors.Tracker
 	journal   *blocklog.Journal
 	metrics   *metrics
 	sessions  sync.Pool // of *session, for workers
@@ -140,7 +142,10 @@ func (r *Resolver) build(s Surroundings) (err error) {
 		return err
 	}
 	r.answers = cache.NewAnswers(c.CacheBytes)
-	if r.iterator, err = newIterator(c.Recursion, s, r.registry); err != nil {
+	if r.anchors, err = newTracker(c.Recursion, s); err != nil {
+		return err
+	}
+	if r.iterator, err = newIterator(c.Recursion, s, r.anchors.InForce(), r.registry); err != nil {
 		return err
 	}
 	if r.listMetrics, err = blocklist.NewMetrics(r.registry); err != nil {
@@ -217,6 +222,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 	for _, w := range r.watchers {
 		background.Go(func() error { return w.Run(below) })
 	}
+	background.Go(func() error { return r.anchors.Run(below, r.iterator) })
 	if r.certificates != nil {
 		background.Go(func() error { return r.certificates.Run(below) })
 	}

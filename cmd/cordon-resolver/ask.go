@@ -53,9 +53,42 @@ func statusCommand() *cobra.Command {
 		for i := range s.Held {
 			sayHeld(out, &s.Held[i])
 		}
+		sayAnchors(out, &s)
 		return nil
 	}
 	return c
+}
+
+// sayAnchors says what validation starts from.
+func sayAnchors(out io.Writer, status *resolver.Status) {
+	s := &status.Anchors
+	if s.Alarm != "" {
+		fmt.Fprintf(out, "TRUST ANCHORS: %s\n", s.Alarm)
+	}
+	for _, z := range s.Zones {
+		how := "as configured"
+		switch {
+		case s.File == "":
+		case z.Seen.IsZero():
+			how = "keys not seen yet"
+		default:
+			how = "keys seen " + z.Seen.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(out, "trust anchors of %s (%s):", z.Zone, how)
+		for i, a := range z.Anchors {
+			if i > 0 {
+				fmt.Fprint(out, ",")
+			}
+			fmt.Fprintf(out, " %d %s %s", a.Tag, a.Algorithm, a.State)
+			if a.Left > 0 {
+				fmt.Fprintf(out, " for %s more", (time.Duration(a.Left) * time.Second).Round(time.Hour))
+			}
+		}
+		fmt.Fprintln(out)
+		if z.Failed != "" {
+			fmt.Fprintf(out, "  the last look at its keys was of no use: %s\n", z.Failed)
+		}
+	}
 }
 
 func whyCommand() *cobra.Command {

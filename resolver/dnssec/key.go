@@ -54,11 +54,19 @@ var (
 // key reads a DNSKEY record; the error says why it may not verify anything
 // (RFC 4034 §2.1, RFC 5011 §2.1).
 func (v *Validator) key(zone string, rr dns.RR) (Key, error) {
+	if k, ok := rr.(*dns.DNSKEY); ok && k.Flags&dns.REVOKE != 0 {
+		return Key{}, errNotZoneKey
+	}
+	return v.anyKey(zone, rr)
+}
+
+// anyKey is key for one that may be marked as revoked.
+func (v *Validator) anyKey(zone string, rr dns.RR) (Key, error) {
 	k, ok := rr.(*dns.DNSKEY)
 	if !ok || dns.CanonicalName(k.Hdr.Name) != zone {
 		return Key{}, errNotZoneKey
 	}
-	if k.Flags&dns.ZONE == 0 || k.Protocol != 3 || k.Flags&dns.REVOKE != 0 {
+	if k.Flags&dns.ZONE == 0 || k.Protocol != 3 {
 		return Key{}, errNotZoneKey
 	}
 	if !v.supportsAlgorithm(k.Algorithm) {

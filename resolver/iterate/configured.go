@@ -125,7 +125,7 @@ func (t *task) secureConfigured(ctx context.Context, z *zone) error {
 // a negative one is closer.
 func (r *Resolver) trustAbove(name string, now time.Time) ([]dns.RR, string) {
 	for n := name; ; n = parent(n) {
-		if anchors := r.anchors[n]; anchors != nil {
+		if anchors := r.anchorsAt(n); anchors != nil {
 			return anchors, n
 		}
 		if r.distrusted(n, now) || n == "." {

@@ -73,6 +73,9 @@ func (t *task) knownZone(name string) *zone {
 		name: name, ns: namesIn(d.RRs), glue: glueFor(d.Glue),
 		expires: d.Granted, status: d.Status, code: d.Code, text: d.Text, ds: d.Proof,
 	}
+	if anchors := t.r.anchorsAt(name); anchors != nil && d.Status == dnssec.Secure {
+		t.trust(z, anchors) // those of now, not of when it was cached
+	}
 	t.zones[name] = z
 	return z
 }

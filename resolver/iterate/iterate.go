@@ -15,7 +15,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -82,7 +82,7 @@ type Config struct {
 	Exchange   Exchange
 	Clock      func() time.Time
 	Roots      []dns.RR // root hints: NS and A/AAAA
-	Anchors    []dns.RR // trust anchors: DS or DNSKEY; none means no validation
+	Anchors    []dns.RR // trust anchors to begin with: DS or DNSKEY; none means no validation
 	Port       uint16   // port of authoritative servers; default 53 (another one is for laboratories)
 	CacheBytes int64    // bound of the RRset cache; default 64 MiB
 
@@ -131,7 +131,7 @@ type Config struct {
 // only within Resolve, and each ends before the last Resolve that waits for it.
 type Resolver struct {
 	config  Config
-	anchors map[string][]dns.RR // by zone
+	anchors atomic.Pointer[anchorSet]
 	hints   *zone
 	// Stubs and forwards, and until when negative trust anchors hold, by name.
 	configured map[string]*configured
@@ -180,7 +180,6 @@ func New(c Config) (*Resolver, error) {
 	}
 	r := &Resolver{
 		config:  c,
-		anchors: map[string][]dns.RR{},
 		cache:   cache.NewRRsets(c.CacheBytes/8*7, c.Clock),
 		denials: cache.NewDenials(c.CacheBytes/8, c.Clock),
 		servers: newServers(c.Clock),
@@ -192,16 +191,8 @@ func New(c Config) (*Resolver, error) {
 	if err := r.configure(); err != nil {
 		return nil, err
 	}
-	for _, rr := range c.Anchors {
-		rr = dns.Copy(rr)
-		switch rr.(type) {
-		case *dns.DS, *dns.DNSKEY:
-		default:
-			return nil, fmt.Errorf("iterate: trust anchor %q is neither DS nor DNSKEY", rr)
-		}
-		name := dns.CanonicalName(rr.Header().Name)
-		rr.Header().Name = name
-		r.anchors[name] = append(r.anchors[name], rr)
+	if err := r.SetAnchors(c.Anchors); err != nil {
+		return nil, err
 	}
 	hints, err := r.rootHints(c.Roots)
 	if err != nil {
@@ -209,17 +200,6 @@ func New(c Config) (*Resolver, error) {
 	}
 	r.hints = hints
 	return r, nil
-}
-
-// anchorsAt gives the trust anchors of a zone, as records of the caller's own:
-// who puts them into the cache packs them, and packing a record writes its
-// length field.
-func (r *Resolver) anchorsAt(zone string) []dns.RR {
-	anchors := slices.Clone(r.anchors[zone])
-	for i, rr := range anchors {
-		anchors[i] = dns.Copy(rr)
-	}
-	return anchors
 }
 
 // CacheBytes is what the RRset cache holds at present.

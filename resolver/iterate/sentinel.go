@@ -24,7 +24,7 @@ func (r *Resolver) sentinel(q Request, res *Result) *Result {
 		}
 	}
 	n, err := strconv.ParseUint(tag, 10, 16)
-	if err != nil || len(tag) != 5 || r.anchors["."] == nil {
+	if err != nil || len(tag) != 5 || !r.hasAnchors(".") {
 		return res
 	}
 	if r.trusted(uint16(n)) == wantTrusted {
@@ -35,7 +35,7 @@ func (r *Resolver) sentinel(q Request, res *Result) *Result {
 
 // trusted says whether a trust anchor of the root has the key tag.
 func (r *Resolver) trusted(tag uint16) bool {
-	for _, rr := range r.anchors["."] {
+	for _, rr := range (*r.anchors.Load())["."] {
 		switch a := rr.(type) {
 		case *dns.DS:
 			if a.KeyTag == tag {
