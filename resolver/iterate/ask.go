@@ -1,10 +1,12 @@
 package iterate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -24,7 +26,11 @@ type cursor struct {
 	looped  bool   // an address was not found because of the way here
 	// fallen counts how many ways of falling back were taken.
 	fallen int
-	child  []string // servers that only the zone itself names
+	// seeking: a name was looked up. The counts are those of the task before the
+	// last one.
+	seeking                    bool
+	queries, inVain, vainNames int
+	child                      []string // servers that only the zone itself names
 }
 
 type candidate struct {
@@ -35,7 +41,8 @@ type candidate struct {
 
 const (
 	maxTries    = 3    // queries to one address for one question
-	maxSent     = 16   // queries to all of them
+	maxSent     = 9    // queries to all of them
+	minNames    = 2    // name servers of a request that may cost what they will, so that one provider out of order does not take down who has another
 	explore     = 20   // one in so many questions goes to any server rather than the fastest
 	maxServerNS = 20   // NS records of a zone that are used
 	maxGlue     = 40   // addresses of a zone that are used
@@ -101,6 +108,9 @@ func (c *cursor) next(ctx context.Context) (*candidate, error) {
 			}
 			continue
 		}
+		if err := c.seek(); err != nil {
+			return nil, err
+		}
 		name := c.names[0]
 		c.names = c.names[1:]
 		found, err := c.t.findAddresses(ctx, c.z, name)
@@ -111,6 +121,10 @@ func (c *cursor) next(ctx context.Context) (*candidate, error) {
 			}
 			c.looped = c.looped || f.kind == badPath
 			c.note = fmt.Sprintf("%s: %s", name, f.text)
+			// Those beside it, which the same servers would have to tell, come last.
+			slices.SortStableFunc(c.names, func(a, b string) int {
+				return cmp.Compare(beside(a, name), beside(b, name))
+			})
 		}
 		for _, addr := range found {
 			c.add(addr)
@@ -123,6 +137,36 @@ func (c *cursor) next(ctx context.Context) (*candidate, error) {
 		}
 	}
 	return nil, nil
+}
+
+// beside is 1 for names in the same place, and 0 for others.
+func beside(a, b string) int {
+	if parent(a) == parent(b) {
+		return 1
+	}
+	return 0
+}
+
+// seek allows another name to be looked up, which means that the last one was in
+// vain. A few names of nobody, or of somebody who does not serve the zone, are a
+// mistake; many are an attack (NXNSAttack, CVE-2020-8616).
+func (c *cursor) seek() error {
+	c.writeOff()
+	t := c.t
+	if t.vainNames >= minNames && t.spent.InVain >= t.r.config.Limits.InVain {
+		return &failure{kind: outOfBudget, code: dns.ExtendedErrorCodeOther, text: "limit of one request reached: name servers without use"}
+	}
+	c.seeking, c.queries, c.inVain, c.vainNames = true, t.spent.Queries, t.spent.InVain, t.vainNames
+	return nil
+}
+
+// writeOff counts what the last look-up of a name, and asking the servers that it
+// brought, cost without use. What look-ups within it have written off is in that.
+func (c *cursor) writeOff() {
+	if c.seeking {
+		c.t.spent.InVain = c.inVain + c.t.spent.Queries - c.queries
+		c.t.vainNames = c.vainNames + 1
+	}
 }
 
 // fallBack finds further servers in places that are less to be relied on, one
@@ -185,7 +229,12 @@ func (c *cursor) best(tries int, downToo bool) *candidate {
 
 // ask puts q to the zone's servers until one gives a usable reply. Asked again,
 // it goes on with the servers that were not yet heard.
-func (t *task) ask(ctx context.Context, c *cursor, q Question) (*reply, error) {
+func (t *task) ask(ctx context.Context, c *cursor, q Question) (r *reply, err error) {
+	defer func() {
+		if err != nil {
+			c.writeOff()
+		}
+	}()
 	var spare *reply
 	for {
 		s, err := c.next(ctx)
@@ -410,9 +459,6 @@ func (t *task) findAddresses(ctx context.Context, z *zone, ns string) ([]netip.A
 		// Only the zone's own servers could tell: the parent should have (RFC 9471).
 		return nil, &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: "no glue for " + ns}
 	}
-	if t.spent.FailedAddresses >= limits.FailedAddresses {
-		return nil, spend(&t.spent.FailedAddresses, limits.FailedAddresses, "name servers without address")
-	}
 	var last error
 	for _, q := range t.addressQuestions(ns) {
 		if err := spend(&t.spent.Addresses, limits.Addresses, "look-ups of name servers"); err != nil {
@@ -420,10 +466,14 @@ func (t *task) findAddresses(ctx context.Context, z *zone, ns string) ([]netip.A
 		}
 		f, err := t.lookup(ctx, q)
 		if err != nil {
-			if k := asFailure(err).kind; k == outOfBudget || k == cancelled {
+			k := asFailure(err).kind
+			if k == outOfBudget || k == cancelled {
 				return nil, err
 			}
 			last = err
+			if k == unreachable {
+				break // the same servers would have to tell the other family
+			}
 			continue
 		}
 		if f.target != "" {
@@ -436,7 +486,6 @@ func (t *task) findAddresses(ctx context.Context, z *zone, ns string) ([]netip.A
 			break
 		}
 	}
-	t.spent.FailedAddresses++
 	if last == nil {
 		last = &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: ns + " has no address"}
 	}

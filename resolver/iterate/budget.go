@@ -13,22 +13,22 @@ import (
 // is begun on its behalf starts a count of its own (CVE-2020-8616, CVE-2020-12662,
 // CVE-2023-50387).
 type Limits struct {
-	Queries         int           // queries sent
-	Addresses       int           // look-ups of name servers' addresses
-	FailedAddresses int           // of those, how many may fail
-	Keys            int           // fetches of DS and DNSKEY
-	Aliases         int           // CNAME and DNAME steps
-	Depth           int           // look-ups within look-ups
-	Referrals       int           // zone cuts on the way to one name
-	Time            time.Duration // from start to answer
-	Validation      dnssec.Limits
+	Queries    int           // queries sent
+	Addresses  int           // look-ups of name servers' addresses
+	InVain     int           // queries of those look-ups, and to what they led, that brought no answer
+	Keys       int           // fetches of DS and DNSKEY
+	Aliases    int           // CNAME and DNAME steps
+	Depth      int           // look-ups within look-ups
+	Referrals  int           // zone cuts on the way to one name
+	Time       time.Duration // from start to answer
+	Validation dnssec.Limits
 }
 
-// DefaultLimits serves deep and badly kept zones; an attacker gets a few dozen
-// queries out of one.
+// DefaultLimits serves deep and badly kept zones. An attacker gets ten queries out
+// of one by referrals, and two dozen by aliases, which have to be followed.
 func DefaultLimits() Limits {
 	return Limits{
-		Queries: 96, Addresses: 24, FailedAddresses: 5, Keys: 40, Aliases: 12,
+		Queries: 96, Addresses: 24, InVain: 8, Keys: 40, Aliases: 12,
 		Depth: 8, Referrals: 24, Time: 10 * time.Second,
 		Validation: dnssec.DefaultLimits(),
 	}

@@ -50,7 +50,10 @@ func (t *task) descend(ctx context.Context, q Question) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := minimiser{q: q, off: t.r.config.NoMinimisation || z.forward}
+	m := minimiser{q: q, max: minimiseMax - t.minimised, off: t.r.config.NoMinimisation || z.forward}
+	if len(t.active) > 1 {
+		m.max = min(m.max, minimiseServers)
+	}
 	for range t.r.config.Limits.Referrals + minimiseMax + 1 {
 		if z.status == dnssec.Bogus && !t.cd {
 			return nil, &failure{kind: bogusData, code: z.code, text: z.text}
@@ -80,6 +83,7 @@ func (t *task) descend(ctx context.Context, q Question) (*found, error) {
 		case asked == q:
 			return f, nil
 		case f.rcode == dns.RcodeSuccess && f.target == "":
+			t.minimised++
 			m.deeper(asked)
 		case f.rcode == dns.RcodeNameError && f.denial.Status == dnssec.Secure:
 			return f, nil // nothing exists below either (RFC 8020)

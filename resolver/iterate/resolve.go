@@ -18,6 +18,9 @@ type task struct {
 	// deducer works out what known denials say, with an allowance of its own.
 	deducer *dnssec.Validator
 	spent   Limits // counts, of the fields that count
+	// vainNames are the name servers whose look-up is counted in spent.InVain.
+	vainNames int
+	minimised int // queries that led past a label and no further
 	// zones met on the way, so that one whose delegation has no TTL is usable
 	// for this request (RFC 1035 §3.2.1).
 	zones   map[string]*zone
