@@ -44,6 +44,8 @@ type Recursion struct {
 	Minimise     *bool          `yaml:"minimise"`      // show each server no more of a name than it needs (RFC 9156); default true
 	MixCase      *bool          `yaml:"mix_case"`      // ask by UDP in a mixture of cases (0x20); default true
 	CacheBytes   int64          `yaml:"cache_bytes"`   // bound of the RRset cache
+	PerZone      int            `yaml:"per_zone"`      // queries that wait for replies at a time, for one zone
+	PerServer    int            `yaml:"per_server"`    // and to one address
 	Timeout      time.Duration  `yaml:"timeout"`       // for one question, from its arrival
 
 	StubZones    []ZoneConfig           `yaml:"stub_zones"`             // whose authoritative servers are named here
@@ -157,7 +159,7 @@ func LoadConfig(path string) (*Config, error) {
 		CacheBytes: 256 << 20,
 		Workers:    2000,
 		UDP:        UDPConfig{MaxWait: 100 * time.Microsecond},
-		Recursion:  Recursion{Port: 53, CacheBytes: 128 << 20, Timeout: 8 * time.Second},
+		Recursion:  Recursion{Port: 53, CacheBytes: 128 << 20, PerZone: 200, PerServer: 400, Timeout: 8 * time.Second},
 		Guard: GuardConfig{
 			Starter:   true,
 			Ranking:   RankingConfig{Top: 100_000},

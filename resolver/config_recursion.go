@@ -40,6 +40,14 @@ func (c *Recursion) check() error {
 			}
 		}
 	}
+	for _, n := range []struct {
+		name  string
+		value int
+	}{{"per_zone", c.PerZone}, {"per_server", c.PerServer}} {
+		if n.value < 0 || n.value > 1_000_000 {
+			return fmt.Errorf("%s: %d; use 1 to 1000000", n.name, n.value)
+		}
+	}
 	for i, n := range c.Negative {
 		if n.Name == "" || n.Until.IsZero() {
 			return fmt.Errorf("negative_trust_anchors[%d]: give a name and a time until which it holds, such as 2030-01-02T15:04:05Z", i)

@@ -5,6 +5,7 @@ import (
 
 	"cordon/resolver/anchors"
 	"cordon/resolver/cache"
+	"cordon/resolver/iterate"
 )
 
 // metrics are the resolver's own counters; the packages below register theirs
@@ -46,6 +47,15 @@ func newMetrics(reg prometheus.Registerer, r *Resolver) *metrics {
 			Name: "cordon_ready",
 			Help: "1 when every required list is in force; at 0 all answers are SERVFAIL.",
 		}, func() float64 { return oneIf(r.policy.Current().Ready()) }))
+	const refused = "Queries to authoritative servers that were not sent, since too many to the same zone (recursion.per_zone) or server (recursion.per_server) waited for replies."
+	for bound, value := range map[string]func(iterate.Refused) uint64{
+		"zone":   func(f iterate.Refused) uint64 { return f.Zone },
+		"server": func(f iterate.Refused) uint64 { return f.Server },
+	} {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "cordon_upstream_refused_total", Help: refused, ConstLabels: prometheus.Labels{"bound": bound},
+		}, func() float64 { return float64(value(r.iterator.Refused())) }))
+	}
 	for _, c := range []struct {
 		name, help string
 		value      func(cache.AnswersStats) float64

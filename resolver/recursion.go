@@ -71,6 +71,8 @@ func newIterator(c Recursion, s Surroundings, trusted []dns.RR, reg prometheus.R
 		Anchors:     trusted,
 		Port:        c.Port,
 		CacheBytes:  c.CacheBytes,
+		PerZone:     c.PerZone,
+		PerServer:   c.PerServer,
 		Allow:       c.MayQuery,
 		DisableIPv6: c.IPv6 != nil && !*c.IPv6,
 

@@ -24,6 +24,7 @@ type cursor struct {
 	sent    int
 	note    string // why the last server was of no use
 	looped  bool   // an address was not found because of the way here
+	busy    bool   // a server was not asked, or an address not found, for overload
 	// fallen counts how many ways of falling back were taken.
 	fallen int
 	// seeking: a name was looked up. The counts are those of the task before the
@@ -120,6 +121,7 @@ func (c *cursor) next(ctx context.Context) (*candidate, error) {
 				return nil, err
 			}
 			c.looped = c.looped || f.kind == badPath
+			c.busy = c.busy || f.kind == overload
 			c.note = fmt.Sprintf("%s: %s", name, f.text)
 			// Those beside it, which the same servers would have to tell, come last.
 			slices.SortStableFunc(c.names, func(a, b string) int {
@@ -248,10 +250,12 @@ func (t *task) ask(ctx context.Context, c *cursor, q Question) (r *reply, err er
 		c.sent++
 		msg, err := t.exchange(ctx, c.z, s.addr, q)
 		if err != nil {
-			if f := asFailure(err); f.kind == outOfBudget || f.kind == cancelled {
+			switch f := asFailure(err); {
+			case f.kind == outOfBudget, f.kind == cancelled, errors.Is(err, errZoneBusy):
 				return nil, err
-			}
-			if c.note == "" {
+			case f.kind == overload:
+				c.busy, s.tries, c.note = true, maxTries, f.text
+			case c.note == "":
 				c.note = fmt.Sprintf("%s at %s gives no reply", c.z.name, s.addr.Addr())
 			}
 			continue
@@ -284,7 +288,10 @@ func (t *task) ask(ctx context.Context, c *cursor, q Question) (r *reply, err er
 
 func (c *cursor) failure(q Question) error {
 	f := &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: "no server of " + c.z.name + " answers for " + q.String()}
-	if c.looped {
+	switch {
+	case c.busy:
+		f.kind = overload
+	case c.looped:
 		f.kind = badPath
 	}
 	for _, s := range c.servers {
@@ -307,7 +314,7 @@ func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Q
 	// Without EDNS there are no signatures, so a signed zone is never asked so.
 	plain := z.status < signedZone && known.plain(addr)
 	k.edns, k.cookie, k.stream = !plain, !plain && known.sendsCookie(addr), known.altersCase(addr)
-	msg, err := t.send(ctx, k)
+	msg, err := t.send(ctx, z, k)
 	if k.stream && err != nil && asFailure(err).kind == unreachable {
 		known.setAltersCase(addr, false) // it may do better by UDP
 	}
@@ -315,13 +322,13 @@ func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Q
 		// Either a forger or the server itself, which is then asked by TCP at once
 		// for a while; if it cannot do that, the forger gains nothing by it.
 		k.stream = true
-		if msg, err = t.send(ctx, k); err == nil && altersCase {
+		if msg, err = t.send(ctx, z, k); err == nil && altersCase {
 			known.setAltersCase(addr, true)
 		}
 	}
 	for tries := 0; err == nil && msg.Rcode == dns.RcodeBadCookie && k.cookie && tries < 2; tries++ {
 		k.stream = k.stream || tries > 0 // once with the cookie just learned, then by TCP (RFC 7873 §5.3)
-		msg, err = t.send(ctx, k)
+		msg, err = t.send(ctx, z, k)
 	}
 	if err != nil {
 		return nil, err
@@ -329,7 +336,7 @@ func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Q
 	unknown := msg.Rcode == dns.RcodeFormatError || msg.Rcode == dns.RcodeNotImplemented
 	if unknown && msg.IsEdns0() == nil && !plain && z.status < signedZone && known.mayBePlain(addr) {
 		k.edns, k.cookie = false, false
-		again, err := t.send(ctx, k)
+		again, err := t.send(ctx, z, k)
 		if err != nil {
 			return nil, err
 		}
@@ -341,7 +348,7 @@ func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Q
 		msg = again
 	} else if msg.Rcode == dns.RcodeFormatError && k.cookie && known.mayDropCookie(addr) {
 		k.cookie = false
-		if msg, err = t.send(ctx, k); err != nil {
+		if msg, err = t.send(ctx, z, k); err != nil {
 			return nil, err
 		}
 		if msg.Rcode != dns.RcodeFormatError {
@@ -350,7 +357,7 @@ func (t *task) exchange(ctx context.Context, z *zone, server netip.AddrPort, q Q
 	}
 	if msg.Truncated && !k.stream {
 		k.stream = true
-		return t.send(ctx, k)
+		return t.send(ctx, z, k)
 	}
 	return msg, nil
 }
@@ -367,7 +374,7 @@ func doubt(err error) (doubted, altersCase bool) {
 
 // send sends one query and waits for its reply, together with whoever else asks
 // the same now.
-func (t *task) send(ctx context.Context, k flightKey) (*dns.Msg, error) {
+func (t *task) send(ctx context.Context, z *zone, k flightKey) (*dns.Msg, error) {
 	if err := t.alive(ctx); err != nil {
 		return nil, err
 	}
@@ -379,14 +386,22 @@ func (t *task) send(ctx context.Context, k flightKey) (*dns.Msg, error) {
 	if k.stream {
 		timeout = maxTimeout // the handshake and a long reply take round trips of their own
 	}
-	msg, err := r.flights.do(ctx, k, timeout, func(ctx context.Context) (*dns.Msg, error) {
+	counts := z.name
+	if z.forward {
+		counts = ""
+	}
+	msg, err := r.flights.do(ctx, k, counts, timeout, func(ctx context.Context) (*dns.Msg, error) {
 		return r.exchange(ctx, k)
 	})
 	if err != nil {
 		if gone := t.alive(ctx); gone != nil {
 			return nil, gone
 		}
-		return nil, &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: fmt.Sprintf("asking %s: %v", addr, err), cause: err}
+		f := &failure{kind: unreachable, code: dns.ExtendedErrorCodeNoReachableAuthority, text: fmt.Sprintf("asking %s: %v", addr, err), cause: err}
+		if errors.Is(err, errZoneBusy) || errors.Is(err, errServerBusy) {
+			f.kind, f.text = overload, z.name+": "+err.Error()
+		}
+		return nil, f
 	}
 	return msg, nil
 }

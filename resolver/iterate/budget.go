@@ -55,6 +55,7 @@ const (
 	bogusData                      // validation failed
 	badPath                        // a loop, or too deep: true of the way here, not of the question
 	outOfBudget                    // true of the request, not of a question within it
+	overload                       // too many others ask the same zone or servers: true of the moment
 	cancelled                      // the caller went away: true of nothing
 )
 

@@ -97,6 +97,12 @@ type Config struct {
 	// RFC 9156).
 	NoMinimisation bool
 	Limits         Limits // of one request; the zero value means DefaultLimits
+	// PerZone and PerServer bound the queries that wait for replies at a time, of
+	// all requests: for the names of one zone, below its delegation, and to one
+	// address. Past them requests fail at once, and the failure is not kept. Default
+	// 200 and 400, so that no zone has all that its server may have. Forward zones
+	// have no such bound.
+	PerZone, PerServer int
 
 	Stubs           []Stub
 	Forwards        []Forward
@@ -165,6 +171,12 @@ func New(c Config) (*Resolver, error) {
 	if c.Limits == (Limits{}) {
 		c.Limits = DefaultLimits()
 	}
+	if c.PerZone <= 0 {
+		c.PerZone = 200
+	}
+	if c.PerServer <= 0 {
+		c.PerServer = 400
+	}
 	if c.MaxTTL <= 0 || c.MaxTTL > cache.MaxTTL {
 		c.MaxTTL = cache.MaxTTL
 	}
@@ -183,7 +195,7 @@ func New(c Config) (*Resolver, error) {
 		cache:   cache.NewRRsets(c.CacheBytes/8*7, c.Clock),
 		denials: cache.NewDenials(c.CacheBytes/8, c.Clock),
 		servers: newServers(c.Clock),
-		flights: flights{running: map[flightKey]*flight{}},
+		flights: newFlights(c.PerZone, c.PerServer),
 
 		configured: map[string]*configured{}, negative: map[string]time.Time{},
 	}
@@ -200,6 +212,13 @@ func New(c Config) (*Resolver, error) {
 	}
 	r.hints = hints
 	return r, nil
+}
+
+// Refused counts what Config.PerZone and PerServer kept from being sent.
+func (r *Resolver) Refused() Refused {
+	r.flights.mu.Lock()
+	defer r.flights.mu.Unlock()
+	return r.flights.refused
 }
 
 // CacheBytes is what the RRset cache holds at present.

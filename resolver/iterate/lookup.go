@@ -183,10 +183,11 @@ func (t *task) remembered(q Question) (*found, error) {
 
 // rememberFailure keeps f for q, if it is true of q for everyone (RFC 9520). What
 // ended because a caller went away never is; what ended for the way here, or for
-// lack of allowance, is so only for the question that the request was about.
+// lack of allowance, is so only for the question that the request was about. What
+// ended since there is too much to do may work the next moment.
 func (t *task) rememberFailure(q Question, f *failure) {
 	outermost := len(t.active) == 1
-	if f.kind == cancelled || f.kind >= badPath && !outermost {
+	if f.kind >= overload || f.kind >= badPath && !outermost {
 		return
 	}
 	s := cache.RRset{Name: q.Name, Type: q.Type, Use: cache.Failure, Kind: cache.Broken, TTL: failureTTL, Code: f.code, Text: f.text}

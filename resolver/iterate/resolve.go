@@ -97,7 +97,7 @@ func failed(f *failure) *Result {
 	switch f.kind {
 	case bogusData:
 		res.Status, res.TTL = dnssec.Bogus, bogusTTL
-	case cancelled:
+	case overload, cancelled:
 	default:
 		res.TTL = failureTTL
 	}

@@ -547,9 +547,9 @@ func (o *oneAtATime) Exchange(ctx context.Context, server netip.AddrPort, q *dns
 }
 
 func TestFlightGivesEveryWaiterTheError(t *testing.T) {
-	f := flights{running: map[flightKey]*flight{}}
+	f := newFlights(1, 1)
 	want := errors.New("broken")
-	_, err := f.do(t.Context(), flightKey{}, time.Second, func(context.Context) (*dns.Msg, error) { return nil, want })
+	_, err := f.do(t.Context(), flightKey{}, "", time.Second, func(context.Context) (*dns.Msg, error) { return nil, want })
 	if !errors.Is(err, want) || len(f.running) != 0 {
 		t.Errorf("%v, %d left", err, len(f.running))
 	}
