@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cordon/test/stage"
 )
 
 const said = `
@@ -19,7 +21,7 @@ const said = `
 `
 
 func TestASampleIsTheServersTimeDividedByTheAnswers(t *testing.T) {
-	m, err := newSample(said, usage{cpu: time.Second, user: 10, system: 10}, usage{cpu: time.Second + 9900*time.Microsecond, user: 13, system: 11, memory: 7})
+	m, err := newSample(said, stage.Usage{CPU: time.Second, User: 10, System: 10}, stage.Usage{CPU: time.Second + 9900*time.Microsecond, User: 13, System: 11, Memory: 7})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,13 +29,13 @@ func TestASampleIsTheServersTimeDividedByTheAnswers(t *testing.T) {
 	if *m != want {
 		t.Errorf("sample %+v, want %+v", *m, want)
 	}
-	if _, err := newSample("Queries completed: 0", usage{}, usage{}); err == nil {
+	if _, err := newSample("Queries completed: 0", stage.Usage{}, stage.Usage{}); err == nil {
 		t.Error("a load without an answer is a sample")
 	}
 }
 
 func TestRatiosAreToUnboundWithoutAList(t *testing.T) {
-	r := &results{options: &options{}}
+	r := &loadResults{}
 	for _, cpu := range []float64{4, 2, 9} {
 		r.add("cached", "unbound", &sample{CPU: cpu})
 	}
@@ -49,10 +51,22 @@ func TestRatiosAreToUnboundWithoutAList(t *testing.T) {
 }
 
 func TestUnknownNamesAreRefused(t *testing.T) {
-	if _, err := chooseCases([]string{"cached", "no-such"}); err == nil {
+	if _, _, err := choose([]string{"cached", "no-such"}); err == nil {
 		t.Error("a case that is not there was taken")
 	}
-	if _, err := kindsOf("no-such", &options{}); err == nil {
+	if _, err := (&stage.Options{}).Kinds([]string{"no-such"}); err == nil {
 		t.Error("a server that is not there was taken")
+	}
+	loads, chosen, err := choose([]string{"steady", "dot"})
+	if err != nil || len(loads) != 1 || loads[0].name != "dot" || len(chosen) != 1 || chosen[0].name != "steady" {
+		t.Errorf("chosen %v and %v, %v", loads, chosen, err)
+	}
+}
+
+func TestATableIsMarkdownThatPutsNumbersToTheRight(t *testing.T) {
+	var b strings.Builder
+	(&table{Title: "Title", Head: []string{"server", "lost:"}, Rows: [][]string{{"cordon", "0"}}, Notes: []string{"a note"}}).print(&b)
+	if want := "### Title\n\n| server | lost |\n|---|---:|\n| cordon | 0 |\n\n- a note\n\n"; b.String() != want {
+		t.Errorf("table:\n%s\nwant:\n%s", b.String(), want)
 	}
 }

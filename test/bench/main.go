@@ -1,14 +1,16 @@
 // Command bench measures cordon beside other resolvers (`make bench-peers`): the
-// CPU time that each spends on an answered question, in one run, in turn, round
-// by round, in a laboratory internet on loopback addresses.
+// CPU time that each spends on an answered question, latencies at a fixed rate, and
+// what changing a long list costs; in one run, in turn, round by round, in a
+// laboratory internet on loopback addresses.
 //
-// The figure is the server's own CPU time and not the answers per second: it
-// holds on a shared machine, and when the client is the bottleneck. Each server
+// The figure for loads is the server's own CPU time and not the answers per second:
+// it holds on a shared machine, and when the client is the bottleneck. Each server
 // stands on one core, client and authoritative servers on another. Quote medians,
-// and ratios to another server of the same run.
+// and ratios to another server of the same run. Latencies want a quiet machine: the
+// load average is printed with them.
 //
-// It needs root (the authoritative servers answer on port 53, since not every
-// resolver can be told another) and two cores.
+// It needs root and two cores (see test/stage). A server that cannot be measured is
+// named at the end, and does not keep the others from it.
 package main
 
 import (
@@ -18,13 +20,22 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"cordon/test/paced"
+	"cordon/test/stage"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == pacedCommand { // a client in a process of its own; see study.ask
+		if err := paced.Command(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench paced:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
@@ -35,40 +46,42 @@ func main() {
 
 // options are the flags.
 type options struct {
+	stage.Options
 	rounds   int
 	duration time.Duration // of one load
 	servers  []string
 	cases    []string
-	cordon   string // path of cordon-resolver
-	extra    string // added to cordon's configuration
 	out      string // folder of the results; empty: none are written
-	cores    [2]int // of the servers, and of everything else
 	entries  int    // of the list
-	sites    int    // of the internet
+	long     int    // entries of the long list
+	swaps    int    // of the case memory
+	rate     int    // questions a second of the case steady
 	verbose  bool
 }
 
 func parse(args []string) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	o.Flags(f)
 	f.IntVar(&o.rounds, "rounds", 5, "how often each server has its turn in each case")
 	f.DurationVar(&o.duration, "time", 2*time.Second, "length of one load")
-	servers := f.String("servers", strings.Join(serverNames(), ","), "which servers")
-	chosen := f.String("cases", strings.Join(caseNames(), ","), "which cases")
-	f.StringVar(&o.cordon, "cordon", "bin/cordon-resolver", "the program to measure; several, NAME=PATH, to compare builds")
-	f.StringVar(&o.extra, "config", "", "YAML that is added to cordon's configuration")
-	f.StringVar(&o.out, "out", "", "folder for results.json and table.md")
-	f.IntVar(&o.cores[0], "core", 0, "core of the servers")
-	f.IntVar(&o.cores[1], "client-core", 1, "core of the client and of the authoritative servers")
+	servers := f.String("servers", strings.Join(stage.Names(), ","), "which servers")
+	chosen := f.String("cases", strings.Join(loadNames(), ","), "which cases; also: "+strings.Join(studyNames(), ", ")+"; or all")
+	f.StringVar(&o.out, "out", "", "folder for results.json and table.md, written after each case")
 	f.IntVar(&o.entries, "entries", 100_000, "entries of the list")
-	f.IntVar(&o.sites, "sites", 1000, "sites of the laboratory internet")
+	f.IntVar(&o.long, "long", 1_000_000, "entries of the long list (reload, enforcement)")
+	f.IntVar(&o.swaps, "swaps", 1000, "how often the list is swapped in the case memory")
+	f.IntVar(&o.rate, "rate", 50_000, "questions a second of the case steady")
 	f.BoolVar(&o.verbose, "v", false, "tell each load as it ends")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
 	o.servers, o.cases = strings.Split(*servers, ","), strings.Split(*chosen, ",")
-	if o.rounds < 1 || o.entries < 1 || o.sites < 1 || o.duration < time.Second {
-		return nil, errors.New("rounds, entries and sites have to be at least 1, and a load at least 1s long")
+	if *chosen == "all" {
+		o.cases = append(loadNames(), studyNames()...)
+	}
+	if o.rounds < 1 || o.entries < 100 || o.long < 100 || o.swaps < 1 || o.rate < 1 || o.duration < 100*time.Millisecond {
+		return nil, errors.New("rounds, swaps and rate have to be at least 1, entries 100, and a load 100ms long")
 	}
 	return o, nil
 }
@@ -78,81 +91,99 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if os.Geteuid() != 0 {
-		return errors.New("this needs root: the authoritative servers of the laboratory answer on port 53")
-	}
-	cases, err := chooseCases(o.cases)
+	loads, studies, err := choose(o.cases)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "cordon-bench-")
+	kinds, err := o.Kinds(o.servers)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // some of the servers change their user
-		return err
-	}
-
-	lab, err := startLab(filepath.Join(dir, "lab"), o)
+	s, err := stage.Open(o.Options)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lab.stop()) }()
-	peers, stop, err := startServers(ctx, filepath.Join(dir, "servers"), lab, o)
-	defer stop()
-	if err != nil {
-		return err
+	defer func() { err = errors.Join(err, s.Close()) }()
+	r := &report{machine: stage.Machine(time.Now()), args: args, options: o}
+	for _, k := range kinds {
+		r.versions = append(r.versions, k.Version())
 	}
-	r := &results{started: time.Now(), args: args, options: o}
-	for i := range peers {
-		r.versions = append(r.versions, peers[i].version)
+	r.printHeader(os.Stdout)
+	b := &bench{options: o, stage: s, kinds: kinds, report: r}
+	if len(loads) > 0 {
+		if err := b.loads(ctx, loads); err != nil {
+			r.fail("loads", "", err)
+		}
+		r.loads.print(os.Stdout)
+		r.save()
 	}
-	if err := measure(ctx, r, cases, peers, lab, filepath.Join(dir, "questions")); err != nil {
-		return err
+	for _, st := range studies {
+		if ctx.Err() != nil {
+			break
+		}
+		r.progress("%s: %s", st.name, st.what)
+		if err := st.run(ctx, b); err != nil {
+			r.fail(st.name, "", err)
+		}
+		r.save()
 	}
-	r.print(os.Stdout)
-	if o.out == "" {
-		return nil
+	r.progress("done")
+	r.printFailures(os.Stdout)
+	r.save()
+	if len(r.failures) > 0 {
+		return fmt.Errorf("%d of what was asked for could not be measured; see above", len(r.failures))
 	}
-	return r.write(o.out)
+	return ctx.Err()
 }
 
-// measure has each server loaded once in each case of each round.
-func measure(ctx context.Context, r *results, cases []benchCase, peers []*peer, lab *laboratory, dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+// bench is one run.
+type bench struct {
+	*options
+	stage  *stage.Stage
+	kinds  []*stage.Kind
+	report *report
+}
+
+// study is a case with servers of its own.
+type study struct {
+	name string
+	what string
+	run  func(context.Context, *bench) error
+}
+
+var studies = []study{
+	{"steady", "latency at a fixed rate, cached, 250 sockets", steady},
+	{"cores", "CPU per answer with one core and with two", twoCores},
+	{"swaps", "latency at half load while the list is swapped once a second", swapsEachSecond},
+	{"reload", "the long list swapped ten times at half load", reloadLong},
+	{"enforcement", "from publication to the first blocked answer", enforcement},
+	{"memory", "memory over many swaps", memory},
+}
+
+func studyNames() (all []string) {
+	for _, s := range studies {
+		all = append(all, s.name)
 	}
-	for round := range r.options.rounds + 1 { // the first fills the caches and does not count
-		for _, c := range cases {
-			for _, p := range peers {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				s := p.bare
-				if c.listed {
-					s = p.listed
-				}
-				if s == nil {
-					continue
-				}
-				file := filepath.Join(dir, c.name)
-				if err := lab.questions(file, c, fmt.Sprintf("r%d-%s", round, p.name)); err != nil {
-					return err
-				}
-				m, err := c.load(ctx, s, file, round == 0, r.options)
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", p.name, c.name, err)
-				}
-				if round > 0 {
-					r.add(c.name, p.name, m)
-				}
-				if r.options.verbose {
-					fmt.Fprintf(os.Stderr, "%-14s %-10s %6.2f µs, user %5.2f, %7.0f/s, lost %d, %s\n", c.name, p.name, m.CPU, m.User, m.Rate, m.Lost, m.Responses)
-				}
+	return all
+}
+
+// choose finds the cases by their names.
+func choose(names []string) (loads []load, chosen []study, err error) {
+next:
+	for _, n := range names {
+		for _, c := range allLoads {
+			if c.name == n {
+				loads = append(loads, c)
+				continue next
 			}
 		}
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round, r.options.rounds)
+		for _, s := range studies {
+			if s.name == n {
+				chosen = append(chosen, s)
+				continue next
+			}
+		}
+		return nil, nil, fmt.Errorf("there is no case %q; there are %s", n, strings.Join(append(loadNames(), studyNames()...), ", "))
 	}
-	return nil
+	return loads, chosen, nil
 }
