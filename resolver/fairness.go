@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/miekg/dns"
@@ -14,6 +15,7 @@ import (
 	"cordon/blocklog"
 	"cordon/resolver/cookie"
 	"cordon/resolver/fairuse"
+	"cordon/resolver/iterate"
 	"cordon/resolver/transport"
 	"cordon/resolver/wire"
 )
@@ -39,10 +41,10 @@ func newFairness(c *Config, reg prometheus.Registerer) (*fairness, error) {
 		queries:    fairuse.NewRates(c.Limits.Queries),
 		udpReplies: fairuse.NewRates(c.Limits.UDPReplies),
 		handshakes: fairuse.NewRates(c.Limits.Handshakes),
-		work:       fairuse.NewWork(c.Workers),
+		work:       fairuse.NewWork(c.Workers, runtime.GOMAXPROCS(0)),
 		throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cordon_throttled_total",
-			Help: "Questions not answered in full because their client network took too much, by limit: queries, udp_replies, work (its part of the resolutions).",
+			Help: "Questions not answered in full because their client network took too much, by limit: queries, udp_replies, work (its part of what resolutions take: places and processor time).",
 		}, []string{"limit"}),
 	}
 	if c.NSID != "" {
@@ -149,6 +151,23 @@ func (s *session) throttle(dst []byte, from transport.Meta, has cookie.State, li
 
 // tooMany is said to a client that can be told (RFC 8914 §4.19).
 var tooMany = wire.EDE{Code: dns.ExtendedErrorCodeProhibited, Text: "too many questions from this network"}
+
+// Prices are what the steps of a resolution cost in processor time, rather too
+// much than too little (docs/decisions/0034): what is charged is counted and not
+// measured, so that it does not depend on what else the machine does.
+const (
+	priceOfAQuestion  = 60 * time.Microsecond
+	priceOfAQuery     = 120 * time.Microsecond  // to a server, with its reply
+	priceOfASignature = 150 * time.Microsecond  // checked with the dearer of the common algorithms
+	priceOfAFailure   = 1800 * time.Microsecond // besides: who sends bad signatures chooses the dearest one
+	priceOfAHash      = 20 * time.Microsecond   // with the most iterations that are computed
+)
+
+// price is what a resolution has cost, besides the question itself.
+func price(s iterate.Spent) time.Duration {
+	return time.Duration(s.Queries)*priceOfAQuery + time.Duration(s.Signatures)*priceOfASignature +
+		time.Duration(s.Failures)*priceOfAFailure + time.Duration(s.Hashes)*priceOfAHash
+}
 
 // overWorked answers a question that has to wait, of a client network whose part
 // of the resolutions is used up; nil: nothing is sent.

@@ -6,6 +6,7 @@ import (
 	"cordon/blocklist"
 	"cordon/blocklog"
 	"cordon/resolver/cookie"
+	"cordon/resolver/iterate"
 	"cordon/resolver/policy"
 	"cordon/resolver/transport"
 	"cordon/resolver/wire"
@@ -18,8 +19,9 @@ type session struct {
 	query wire.Query
 	tally *blocklist.Tally // of the questions that are not blocked
 
-	part    part // which lists it answers by
-	counted bool // the question at hand counts for a trial
+	spent   iterate.Spent // on the question at hand
+	part    part          // which lists it answers by
+	counted bool          // the question at hand counts for a trial
 
 	options []byte // storage of query.Options
 	slip    bool   // whether the last throttled UDP question got nothing

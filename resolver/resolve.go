@@ -23,7 +23,8 @@ func (r *Resolver) Resolve(ctx context.Context, packet []byte, from transport.Me
 	if !ok {
 		return r.overWorked(packet, from)
 	}
-	defer func() { place.End(r.clock()) }()
+	cost := priceOfAQuestion
+	defer func() { place.End(r.clock(), cost) }()
 	ctx, cancel := context.WithTimeout(ctx, r.config.Recursion.Timeout)
 	defer cancel()
 	s := r.sessions.Get().(*session)
@@ -35,7 +36,9 @@ func (r *Resolver) Resolve(ctx context.Context, packet []byte, from transport.Me
 	// worker may have resolved the same question.
 	reply, verdict := s.Answer(nil, packet, from)
 	if verdict == transport.Later {
+		s.spent = iterate.Spent{}
 		reply = s.resolve(ctx, from)
+		cost += price(s.spent)
 	}
 	if err := s.Commit(); err != nil {
 		r.log.Error("a block decision could not be written down; its answer is withheld", "error", err)
@@ -59,6 +62,7 @@ func (s *session) resolve(ctx context.Context, from transport.Meta) []byte {
 			CheckingDisabled: q.CD,
 			Stop:             stop,
 		})
+		s.spent.Add(result.Spent)
 		lists := s.policy.Current()
 		if result.Stopped == "" {
 			return s.finish(result, lists, from, limit)

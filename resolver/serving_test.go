@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -13,8 +14,10 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"cordon/blocklog"
+	"cordon/resolver/fairuse"
 	"cordon/resolver/policy"
 	"cordon/resolver/transport"
 )
@@ -266,6 +269,44 @@ func TestAFloodLeavesResolutionToTheOthers(t *testing.T) {
 	}
 	if reply, waited := ask(t, r, question("www.libre.example.", dns.TypeA), client); !waited || len(reply.Answer) != 1 {
 		t.Errorf("the honest client: %v", reply)
+	}
+}
+
+// TestAFloodOfDearQuestionsLeavesProcessorTimeToTheOthers has one network ask for new
+// names, one after another, so that places are always free: past its part of the
+// processor time it is refused, and an honest network is served all the while.
+func TestAFloodOfDearQuestionsLeavesProcessorTimeToTheOthers(t *testing.T) {
+	n := newInternet(t, "www.libre.example. 0 IN A 192.0.2.10")
+	r := serving(t, n, func(*Config) {})
+	enforce(t, r, 1)
+	now := time.Now()
+	r.clock = func() time.Time { return now } // nothing is forgotten meanwhile
+	r.fair.work = fairuse.NewWork(10, 1)
+	flood := over(blocklog.TCP)
+	const part, left = time.Second, 100 * time.Millisecond // half of a processor over two seconds, and what is left of it
+	begun, _ := r.fair.work.Begin(flood.Peer.Addr(), now)
+	begun.End(now, part-left)
+	served, most := 0, int(left/(priceOfAQuestion+priceOfAQuery))
+	for i := range 2 * most {
+		raw := r.Resolve(context.Background(), pack(t, question(fmt.Sprintf("n%d.flood.example.", i), dns.TypeA)), flood)
+		m := new(dns.Msg)
+		if err := m.Unpack(raw); err != nil {
+			t.Fatal(err)
+		}
+		if m.Rcode == dns.RcodeNameError {
+			served++
+		}
+		if i%(most/10) == 0 {
+			if reply, waited := ask(t, r, question("www.libre.example.", dns.TypeA), client); !waited || len(reply.Answer) != 1 {
+				t.Fatalf("the honest client, after %d questions of the flood: %v", i, reply)
+			}
+		}
+	}
+	if served == 0 || served > most {
+		t.Errorf("%d questions of the flood were resolved, want at most %d", served, most)
+	}
+	if got := testutil.ToFloat64(r.fair.throttled.WithLabelValues("work")); got != float64(2*most-served) {
+		t.Errorf("%v questions counted as held back, %d were", got, 2*most-served)
 	}
 }
 

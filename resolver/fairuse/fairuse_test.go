@@ -72,7 +72,7 @@ func TestAFloodOfNetworksDoesNotFreeTheWorst(t *testing.T) {
 
 func TestOneNetworkGetsHalfAndLeavesTheRest(t *testing.T) {
 	const places = 100
-	w := NewWork(places)
+	w := NewWork(places, 2)
 	begin := func(client string) (taken int) {
 		for range places {
 			if _, ok := w.Begin(addr(client), start); ok {
@@ -96,7 +96,7 @@ func TestOneNetworkGetsHalfAndLeavesTheRest(t *testing.T) {
 
 func TestWhatWasUsedLatelyCounts(t *testing.T) {
 	const places = 10
-	w := NewWork(places)
+	w := NewWork(places, 2)
 	heavy, light := addr("192.0.2.1"), addr("198.51.100.1")
 	var begun []Place
 	for range 5 {
@@ -108,7 +108,7 @@ func TestWhatWasUsedLatelyCounts(t *testing.T) {
 	}
 	end := start.Add(6 * time.Second)
 	for _, p := range begun {
-		p.End(end) // 30 s of work, so 15 places on average in the last 2 s
+		p.End(end, 0) // 30 s of work, so 15 places on average in the last 2 s
 	}
 	if _, ok := w.Begin(heavy, end); ok {
 		t.Error("who used more than there is got a place")
@@ -117,14 +117,121 @@ func TestWhatWasUsedLatelyCounts(t *testing.T) {
 	if !ok {
 		t.Fatal("who used nothing got no place")
 	}
-	p.End(end)
+	p.End(end, 0)
 	if _, ok := w.Begin(heavy, end.Add(10*time.Second)); !ok {
 		t.Error("what was used is not forgotten")
 	}
 }
 
+// flood has a network ask as much as it may for so long, each question at a cost,
+// and says how many processors it had of late.
+func flood(t *testing.T, w *Work, client netip.Addr, from time.Time, steps int, cost time.Duration, honest func(at time.Time)) (end time.Time) {
+	t.Helper()
+	const step = 10 * time.Millisecond
+	at := from
+	for range steps {
+		at = at.Add(step)
+		var begun []Place
+		for range 20 {
+			if p, ok := w.Begin(client, at); ok {
+				begun = append(begun, p)
+			}
+		}
+		honest(at)
+		for _, p := range begun {
+			p.End(at, cost)
+		}
+	}
+	return at
+}
+
+// TestAFloodOfDearQuestionsLeavesProcessorTime has a network ask what costs 10 ms
+// each, 2,000 times a second: 20 processors, of which there are 2. Places are
+// plenty.
+func TestAFloodOfDearQuestionsLeavesProcessorTime(t *testing.T) {
+	w, honest, refused, asked := NewWork(10_000, 2), 0, 0, 0
+	end := flood(t, w, addr("192.0.2.1"), start, 2000, 10*time.Millisecond, func(at time.Time) {
+		honest++
+		asked++
+		p, ok := w.Begin(network(honest%50), at)
+		if !ok {
+			refused++
+			return
+		}
+		p.End(at, 200*time.Microsecond)
+	})
+	if refused != 0 {
+		t.Errorf("%d of %d honest questions were refused", refused, asked)
+	}
+	if got := w.spent.rate(end.UnixNano()); got < 0.8 || got > 1.3 {
+		t.Errorf("%.2f processors are kept busy, want about one of two", got)
+	}
+}
+
+func TestSeveralFloodsShareProcessorTimeAndLeaveAPart(t *testing.T) {
+	w := NewWork(10_000, 4)
+	at := start
+	for range 1000 {
+		at = at.Add(10 * time.Millisecond)
+		for n := range 3 {
+			for range 5 {
+				if p, ok := w.Begin(network(n), at); ok {
+					p.End(at, 10*time.Millisecond)
+				}
+			}
+		}
+	}
+	if got := w.spent.rate(at.UnixNano()); got < 2.6 || got > 3.4 { // 3 of 4 parts
+		t.Errorf("%.2f of 4 processors are kept busy", got)
+	}
+	if _, ok := w.Begin(addr("2001:db8::1"), at); !ok {
+		t.Error("who asked nothing yet is refused")
+	}
+}
+
+// TestWhoAsksLittleIsServedWhateverOthersCost holds that an estimate that is too
+// high does not stop everybody.
+func TestWhoAsksLittleIsServedWhateverOthersCost(t *testing.T) {
+	w := NewWork(100, 1)
+	p, ok := w.Begin(addr("192.0.2.1"), start)
+	if !ok {
+		t.Fatal("refused while there is room")
+	}
+	p.End(start, time.Minute)
+	if _, ok := w.Begin(addr("192.0.2.1"), start); ok {
+		t.Error("who cost a minute got a place")
+	}
+	for n := range 50 {
+		p, ok := w.Begin(network(n), start)
+		if !ok {
+			t.Fatalf("network %d got none", n)
+		}
+		p.End(start, time.Millisecond)
+	}
+	if _, ok := w.Begin(addr("192.0.2.1"), start.Add(30*time.Second)); !ok {
+		t.Error("what it cost is not forgotten")
+	}
+}
+
+// TestWhatIsUnderWayCountsForWhatItWillCost holds that a network whose questions are
+// dear cannot begin many at once.
+func TestWhatIsUnderWayCountsForWhatItWillCost(t *testing.T) {
+	w, client := NewWork(10_000, 2), addr("192.0.2.1")
+	p, _ := w.Begin(client, start)
+	p.End(start, 50*time.Millisecond)
+	begun := 0
+	for range 10_000 {
+		if _, ok := w.Begin(client, start.Add(time.Second)); ok {
+			begun++
+		}
+	}
+	if begun < 50 || begun > 100 { // 2 processors for 2 s at 50 ms each
+		t.Errorf("%d were begun", begun)
+	}
+}
+
 func TestPlacesComeBack(t *testing.T) {
-	w := NewWork(4)
+	w := NewWork(4, 2)
 	client := addr("192.0.2.1")
 	for n := range 1000 {
 		at := start.Add(time.Duration(n) * time.Millisecond)
@@ -132,7 +239,7 @@ func TestPlacesComeBack(t *testing.T) {
 		if !ok {
 			t.Fatalf("resolution %d was refused", n+1)
 		}
-		p.End(at.Add(time.Millisecond))
+		p.End(at.Add(time.Millisecond), time.Millisecond/10)
 	}
 	if got := w.taken.Load(); got != 0 {
 		t.Errorf("%d places are taken", got)
@@ -140,13 +247,13 @@ func TestPlacesComeBack(t *testing.T) {
 }
 
 func TestHotPathDoesNotAllocate(t *testing.T) {
-	r, w, client := NewRates(10), NewWork(10), addr("192.0.2.1")
+	r, w, client := NewRates(10), NewWork(10, 2), addr("192.0.2.1")
 	if n := testing.AllocsPerRun(100, func() { r.Allow(client, start) }); n != 0 {
 		t.Errorf("Allow: %v allocations", n)
 	}
 	if n := testing.AllocsPerRun(100, func() {
 		if p, ok := w.Begin(client, start); ok {
-			p.End(start)
+			p.End(start, time.Microsecond)
 		}
 	}); n != 0 {
 		t.Errorf("Begin and End: %v allocations", n)

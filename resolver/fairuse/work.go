@@ -3,41 +3,63 @@ package fairuse
 import (
 	"math"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// lately is the time constant with which work that is done is forgotten.
-const lately = 2 * time.Second
+const (
+	// lately is the time constant with which work that is done is forgotten.
+	lately = 2 * time.Second
+	// leftFree is the part of the processors below which nobody is refused: what
+	// work costs is an estimate, and who asks little must not suffer for it.
+	leftFree = 1.0 / 64
+	// unknown is what a resolution is taken to cost before the network's first
+	// has ended.
+	unknown = 500 * time.Microsecond
+)
 
-// Work shares the places for resolutions among client networks. Each may have as
-// many as are left free: its resolutions under way, with those of the last
-// seconds by the time that they took, are held against what is free. So a network
-// alone gets half of the places; with n that flood, each gets its part of n+1,
-// and the last part stays free for those who have used little. The busier it
-// is, the less a network may have used lately. Safe for concurrent use.
+// Work shares among client networks what resolutions take: places, since they
+// wait, and processor time, since some of them compute. Of each a network may use
+// as much as is left free: its resolutions under way, with those of the last
+// seconds, are held against what is free. So a network alone gets half; with n
+// that flood, each gets its part of n+1, and the last part stays free for those
+// who have used little. The busier it is, the less a network may have used
+// lately. Safe for concurrent use.
+//
+// What a resolution costs is known when it has ended; until then it is taken to
+// cost what the network's last ones did.
 type Work struct {
-	places int64
-	taken  atomic.Int64
-	table  *table[used]
+	places     int64
+	taken      atomic.Int64
+	processors float64
+	table      *table[used]
+
+	mu    sync.Mutex
+	spent average // processor time of all; guarded by mu
 }
 
-// used is what a network uses, in places.
+// used is what a network uses.
 type used struct {
 	underWay int
-	recent   float64 // places times seconds, forgotten with lately
-	at       int64   // Unix time in ns of recent
+	places   average // places held by resolutions that have ended
+	spent    average // processor time of these
+	each     float64 // processor seconds that one costs; 0: not known
 }
 
-// NewWork shares so many places.
-func NewWork(places int) *Work { return &Work{places: int64(places), table: newTable[used]()} }
+// NewWork shares so many places, and the time of so many processors.
+func NewWork(places, processors int) *Work {
+	return &Work{places: int64(places), processors: float64(processors), table: newTable[used]()}
+}
 
 // Begin takes a place for a client's network, and says whether it may have it.
 // If so, the caller gives it back by End.
 func (w *Work) Begin(client netip.Addr, now time.Time) (_ Place, ok bool) {
+	at := now.UnixNano()
 	free := w.places - w.taken.Add(1) + 1
+	idle := w.idle(at)
 	known := w.table.with(client, spare, func(u *used) {
-		if ok = float64(u.underWay)+u.lately(now.UnixNano()) < float64(free); ok {
+		if ok = float64(u.underWay)+u.places.rate(at) < float64(free) && u.busy(at) < idle; ok {
 			u.underWay++
 		}
 	})
@@ -50,6 +72,13 @@ func (w *Work) Begin(client netip.Addr, now time.Time) (_ Place, ok bool) {
 	return Place{work: w, client: client, begun: now, known: known}, ok
 }
 
+// idle is how many processors nothing was resolved on lately.
+func (w *Work) idle(at int64) float64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return max(w.processors-w.spent.rate(at), w.processors*leftFree)
+}
+
 // Place is a place that is taken.
 type Place struct {
 	work   *Work
@@ -58,30 +87,55 @@ type Place struct {
 	known  bool
 }
 
-// End gives the place back, once.
-func (p Place) End(now time.Time) {
-	p.work.taken.Add(-1)
+// End gives the place back, once, and says how much processor time its resolution
+// has cost.
+func (p Place) End(now time.Time, cost time.Duration) {
+	w, at, seconds := p.work, now.UnixNano(), cost.Seconds()
+	w.taken.Add(-1)
+	w.mu.Lock()
+	w.spent.add(at, seconds)
+	w.mu.Unlock()
 	if !p.known {
 		return
 	}
-	p.work.table.with(p.client, spare, func(u *used) {
+	w.table.with(p.client, spare, func(u *used) {
 		u.underWay--
-		at := now.UnixNano()
-		u.recent = u.decayed(at) + max(0, now.Sub(p.begun).Seconds())
-		u.at = at
+		u.places.add(at, max(0, now.Sub(p.begun).Seconds()))
+		u.spent.add(at, seconds)
+		if u.each == 0 {
+			u.each = seconds
+		}
+		u.each += (seconds - u.each) / 8
 	})
 }
 
-// decayed is what is left of recent.
-func (u *used) decayed(at int64) float64 {
-	if u.recent == 0 {
-		return 0
+// busy is how many processors the network keeps busy: had lately, with what those
+// under way will take.
+func (u *used) busy(at int64) float64 {
+	each := u.each
+	if each == 0 {
+		each = unknown.Seconds()
 	}
-	return u.recent * math.Exp(-max(0, float64(at-u.at)/float64(lately)))
+	return u.spent.rate(at) + float64(u.underWay)*each/lately.Seconds()
 }
 
-// lately is how many places the network had on average in the last seconds.
-func (u *used) lately(at int64) float64 { return u.decayed(at) / lately.Seconds() }
+// average is an amount a second, over the last seconds.
+type average struct {
+	sum float64 // forgotten with lately
+	at  int64   // Unix time in ns of sum
+}
+
+func (a *average) add(at int64, amount float64) { a.sum, a.at = a.left(at)+amount, at }
+
+// left is what is left of sum.
+func (a *average) left(at int64) float64 {
+	if a.sum == 0 {
+		return 0
+	}
+	return a.sum * math.Exp(-max(0, float64(at-a.at)/float64(lately)))
+}
+
+func (a *average) rate(at int64) float64 { return a.left(at) / lately.Seconds() }
 
 // spare: a network with resolutions under way stays; of the others goes the one
 // that has used least.
@@ -89,5 +143,5 @@ func spare(u *used) float64 {
 	if u.underWay > 0 {
 		return -1
 	}
-	return 1 / (1 + u.recent)
+	return 1 / (1 + u.places.sum + u.spent.sum)
 }

@@ -34,6 +34,27 @@ func DefaultLimits() Limits {
 	}
 }
 
+// Spent is what a request took of its limits, as far as it costs processor time.
+type Spent struct {
+	Queries    int // sent
+	Signatures int // checked
+	Failures   int // of those, which did not verify
+	Hashes     int // names hashed for NSEC3
+}
+
+// Add adds what another request took.
+func (s *Spent) Add(o Spent) {
+	s.Queries += o.Queries
+	s.Signatures += o.Signatures
+	s.Failures += o.Failures
+	s.Hashes += o.Hashes
+}
+
+func (t *task) sum() Spent {
+	v, d := &t.v.Work.Spent, &t.deducer.Work.Spent
+	return Spent{Queries: t.spent.Queries, Signatures: v.Signatures, Failures: v.Failures, Hashes: v.Hashes + d.Hashes}
+}
+
 // spend takes one from what is left; the failure names what has run out.
 func spend(spent *int, limit int, what string) error {
 	if *spent >= limit {

@@ -75,6 +75,7 @@ type Result struct {
 	EDE       []EDE
 	TTL       time.Duration // for how long the whole may be cached; 0: not at all
 	Stopped   string        // the target at which Stop ended the chain, or ""
+	Spent     Spent
 }
 
 // Config of a Resolver. Exchange, Roots and Clock are required.
@@ -242,10 +243,14 @@ func (r *Resolver) Resolve(ctx context.Context, q Request) *Result {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errOutOfTime)
 	defer cancel()
 	t := r.newTask(q.CheckingDisabled)
+	var res *Result
 	if r.config.DNS64.IsValid() {
-		return t.translate(ctx, q)
+		res = t.translate(ctx, q)
+	} else {
+		res = r.sentinel(q, t.follow(ctx, q))
 	}
-	return r.sentinel(q, t.follow(ctx, q))
+	res.Spent = t.sum()
+	return res
 }
 
 // askable leaves out what is no data of a zone (RFC 6895 §3.1, RFC 9824 §3.1).

@@ -346,11 +346,13 @@ func TestCollidingKeysAndSignaturesCostABoundedNumberOfChecks(t *testing.T) {
 		return m, nil
 	}
 	r := n.resolver()
-	task := r.newTask(false)
-	res := task.follow(t.Context(), Request{Question: Question{"www.example.com.", dns.TypeA}})
+	res := r.Resolve(t.Context(), Request{Question: Question{"www.example.com.", dns.TypeA}})
 	expectFailure(t, res, dns.ExtendedErrorCodeOther)
-	if spent := task.v.Work.Spent; spent.Failures > r.config.Limits.Validation.Failures {
-		t.Errorf("%d failed checks", spent.Failures)
+	if limit := r.config.Limits.Validation.Failures; res.Spent.Failures != limit {
+		t.Errorf("%d failed checks, want the limit of %d", res.Spent.Failures, limit)
+	}
+	if res.Spent.Signatures <= res.Spent.Failures || res.Spent.Queries == 0 {
+		t.Errorf("the way there cost nothing: %+v", res.Spent)
 	}
 	if res.Status == dnssec.Bogus {
 		t.Error("what was not checked is called bogus")
