@@ -4,7 +4,7 @@
 // more. What was seen is kept in a file, so that a restart forgets nothing.
 //
 // point.go is the state machine and knows neither disk nor network, file.go
-// reads and writes the file, disk.go makes the writing durable.
+// reads and writes the file.
 package anchors
 
 import (
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"cordon/durable"
 	"cordon/resolver/dnssec"
 )
 
@@ -35,7 +37,7 @@ type Config struct {
 	Clock func() time.Time
 	Log   *slog.Logger
 
-	disk disk // of the tests
+	disk durable.Disk // another one in tests
 }
 
 // Resolver is whom a Tracker asks, and tells.
@@ -57,12 +59,15 @@ type Tracker struct {
 	failed  error    // the file could not be written
 }
 
+// damagedSuffix marks a file that could not be used, for a person to look at.
+const damagedSuffix = ".damaged"
+
 // New reads the state and compares it with what is configured. A file that
 // cannot be used is put aside and told of in the log and in Status, and the
 // configured anchors are in force: nothing of it is trusted.
 func New(c Config) (*Tracker, error) {
 	if c.disk == nil {
-		c.disk = osDisk{}
+		c.disk = durable.OS{}
 	}
 	configured, err := byZone(c.Configured)
 	if err != nil {
@@ -71,11 +76,14 @@ func New(c Config) (*Tracker, error) {
 	t := &Tracker{config: c}
 	var known state
 	if c.File != "" {
+		if err := durable.MakeDir(c.disk, filepath.Dir(c.File), 0o700); err != nil {
+			return nil, fmt.Errorf("recursion.anchor_state: %w", err)
+		}
 		if known, err = load(c.File); err != nil {
 			t.refused = err
 			c.Log.Error("the state of the trust anchors cannot be used, and nothing of it is trusted: the configured anchors are in force, and what was learned has to be learned anew", "error", err)
-			if err := setAside(c.disk, c.File); err != nil {
-				return nil, fmt.Errorf("recursion.anchor_state: put %s aside: %w", c.File, err)
+			if err := c.disk.Rename(c.File, c.File+damagedSuffix); err != nil {
+				return nil, fmt.Errorf("recursion.anchor_state: put it aside: %w", err)
 			}
 		}
 	}
@@ -175,8 +183,9 @@ func (t *Tracker) refresh(ctx context.Context, r Resolver, i int) time.Duration 
 
 // write makes the state durable; mu must be held.
 func (t *Tracker) write(now time.Time) {
-	err := replace(t.config.disk, t.config.File, encode(state{written: now, origin: t.config.origin(), points: t.points}))
+	err := durable.Replace(t.config.disk, t.config.File, encode(state{written: now, origin: t.config.origin(), points: t.points}), 0o600)
 	if err != nil {
+		err = fmt.Errorf("write the state of the trust anchors: %w", err)
 		t.config.Log.Error("the state of the trust anchors could not be written; what was learned since would have to be learned anew after a restart", "error", err)
 	} else {
 		t.refused = nil

@@ -5,15 +5,20 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"cordon/durable"
+	"cordon/durable/durabletest"
 )
 
 // rolling is a root in the middle of a roll, with its state on disk: one key
@@ -195,108 +200,98 @@ func TestAFileOfTheOperatorsThatDropsAKeyDropsWhatItVouchedFor(t *testing.T) {
 	}
 }
 
-// faulty fails at the call numbered at; a write that fails has written half.
-type faulty struct {
-	osDisk
-	at, calls int
-}
-
-var errFault = errors.New("no space left on device")
-
-func (d *faulty) fails() bool {
-	d.calls++
-	return d.calls == d.at
-}
-
-func (d *faulty) Create(path string) (diskFile, error) {
-	if d.fails() {
-		return nil, errFault
+// over is a Tracker over the state in file, on another disk.
+func (r *root) over(d durable.Disk, file string, configured *signer) *Tracker {
+	r.t.Helper()
+	tr, err := New(Config{Configured: []dns.RR{configured.ToDS(dns.SHA256)}, BuiltIn: true, File: file, Clock: r.clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), disk: d})
+	if err != nil {
+		r.t.Fatal(err)
 	}
-	f, err := d.osDisk.Create(path)
-	return &faultyFile{f, d}, err
+	return tr
 }
 
-func (d *faulty) Rename(from, to string) error {
-	if d.fails() {
-		return errFault
-	}
-	return d.osDisk.Rename(from, to)
-}
-
-func (d *faulty) SyncDir(dir string) error {
-	if d.fails() {
-		return errFault
-	}
-	return d.osDisk.SyncDir(dir)
-}
-
-type faultyFile struct {
-	diskFile
-	d *faulty
-}
-
-func (f *faultyFile) Write(b []byte) (int, error) {
-	if f.d.fails() {
-		n, _ := f.diskFile.Write(b[:len(b)/2])
-		return n, errFault
-	}
-	return f.diskFile.Write(b)
-}
-
-func (f *faultyFile) Sync() error {
-	if f.d.fails() {
-		return errFault
-	}
-	return f.diskFile.Sync()
-}
-
-func (f *faultyFile) Close() error {
-	err := f.diskFile.Close()
-	if f.d.fails() {
-		return errFault
-	}
-	return err
-}
-
-// TestTheFileIsOldOrNewWhateverTheDiskDoes fails each call of a write in turn, as
-// a full disk does, and starts again from what is there, as after a crash.
-func TestTheFileIsOldOrNewWhateverTheDiskDoes(t *testing.T) {
-	const calls = 6 // create, write, sync, close, rename, sync of the folder
-	for at := 1; at <= calls; at++ {
+// TestTheStateIsOldOrNewWhereverTheMachineGoesDown goes down at each call of the
+// write that makes a revocation durable, and starts again from what is there.
+func TestTheStateIsOldOrNewWhereverTheMachineGoesDown(t *testing.T) {
+	// crash lets the machine go down at a call of New and of one refresh, and gives
+	// the states that a start afterwards finds.
+	crash := func(at int, how durabletest.How, loss durabletest.Loss) (states string, calls, opening int) {
 		r, file, good, next := rolling(t)
-		d := &faulty{at: at}
-		tr, err := New(Config{Configured: []dns.RR{good.ToDS(dns.SHA256)}, BuiltIn: true, File: file, Clock: r.clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), disk: d})
-		if err != nil {
-			t.Fatal(err)
+		d := durabletest.New(at, how, loss)
+		if at == 0 {
+			tr := r.over(d, file, good)
+			opening = d.Calls()
+			tr.refresh(t.Context(), r, 0)
+			return "", d.Calls(), opening
 		}
+		tr := r.over(d, file, good)
 		r.published, r.signing = []*signer{good.revoked(), next}, []*signer{good.revoked(), good}
 		r.now = r.now.Add(day)
 		tr.refresh(t.Context(), r, 0)
-		if d.calls < at {
-			t.Fatalf("a write makes %d calls: the test does not know them all", d.calls)
-		}
 		if r.trusts(good) {
-			t.Errorf("call %d fails: a revoked key stays in force", at)
+			t.Error("a revoked key stays in force")
 		}
-		if alarm := tr.Status().Alarm; !strings.Contains(alarm, "no space left on device") {
-			t.Errorf("call %d fails: alarm %q", at, alarm)
+		if alarm := tr.Status().Alarm; !strings.Contains(alarm, durabletest.ErrDown.Error()) {
+			t.Errorf("alarm %q", alarm)
 		}
 		again := r.tracker(file, good)
 		if again.refused != nil {
-			t.Errorf("call %d fails: %v", at, again.refused)
+			t.Errorf("after the crash: %v", again.refused)
 		}
-		if at < calls {
-			r.expect(again, "valid", "pending") // the old state, whole
-		} else {
-			r.expect(again, "revoked", "pending")
+		for _, a := range again.Status().Zones[0].Anchors {
+			states += a.State + " "
 		}
-		// The disk is well again.
-		tr.refresh(t.Context(), r, 0)
-		r.expect(r.tracker(file, good), "revoked", "pending")
-		if alarm := tr.Status().Alarm; strings.Contains(alarm, "no space") {
-			t.Errorf("call %d failed once: alarm %q", at, alarm)
+		return states, 0, 0
+	}
+	_, calls, opening := crash(0, durabletest.Before, durabletest.Killed)
+	if calls-opening < 6 { // create, write, sync, close, rename, sync of the folder
+		t.Fatalf("a write makes %d calls", calls-opening)
+	}
+	found := map[string]int{}
+	for at := opening + 1; at <= calls; at++ {
+		for _, how := range []durabletest.How{durabletest.Before, durabletest.Half, durabletest.After} {
+			for _, loss := range []durabletest.Loss{durabletest.Killed, durabletest.Names, durabletest.Contents} {
+				states, _, _ := crash(at, how, loss)
+				if found[states]++; states != "valid pending " && states != "revoked pending " {
+					t.Errorf("call %d, %v, %v: %q", at, how, loss, states)
+				}
+			}
 		}
 	}
+	if len(found) != 2 {
+		t.Errorf("the crashes leave %v: either the old or the new state never shows", found)
+	}
+}
+
+// full is a disk without room, until it has some.
+type full struct {
+	durable.OS
+	full bool
+}
+
+func (d *full) Create(path string, perm fs.FileMode) (durable.File, error) {
+	if d.full {
+		return nil, syscall.ENOSPC
+	}
+	return d.OS.Create(path, perm)
+}
+
+func TestAFullDiskIsAnAlarmAndTriedAgain(t *testing.T) {
+	r, file, good, next := rolling(t)
+	d := &full{full: true}
+	tr := r.over(d, file, good)
+	r.published, r.signing = []*signer{good.revoked(), next}, []*signer{good.revoked(), good}
+	tr.refresh(t.Context(), r, 0)
+	if alarm := tr.Status().Alarm; !strings.Contains(alarm, "no space left on device") || r.trusts(good) {
+		t.Errorf("alarm %q, in force %v", alarm, r.inForce)
+	}
+	r.expect(r.tracker(file, good), "valid", "pending")
+	d.full = false
+	tr.refresh(t.Context(), r, 0)
+	if alarm := tr.Status().Alarm; strings.Contains(alarm, "no space") {
+		t.Errorf("alarm %q", alarm)
+	}
+	r.expect(r.tracker(file, good), "revoked", "pending")
 }
 
 func TestTheStateIsForItsOwnerAlone(t *testing.T) {

@@ -34,7 +34,7 @@ var allowed = []struct {
 	{"cordon/resolver/wire", nil},
 	{"cordon/resolver/policy", []string{"cordon/resolver/wire", "cordon/blocklist", "cordon/blocklog"}},
 	{"cordon/resolver/cache", []string{"cordon/resolver/wire", "cordon/resolver/dnssec"}},
-	{"cordon/resolver/anchors", []string{"cordon/resolver/dnssec"}},
+	{"cordon/resolver/anchors", []string{"cordon/resolver/dnssec", "cordon/durable"}},
 	{"cordon/resolver/iterate", []string{"cordon/resolver/iterate/...", "cordon/resolver/dnssec", "cordon/resolver/cache"}},
 	{"cordon/resolver/iterate/...", []string{"cordon/resolver/dnssec", "cordon/resolver/cache"}},
 	{"cordon/resolver/dnssec", nil},
