@@ -35,18 +35,18 @@ type Config struct {
 
 // Recursion is how the resolver goes to the authoritative servers.
 type Recursion struct {
-	RootHints    string         `yaml:"root_hints"`    // file; default: the Internet's, built in
-	TrustAnchors string         `yaml:"trust_anchors"` // file of DS or DNSKEY records; default: the root's, built in
-	AnchorState  string         `yaml:"anchor_state"`  // file that keeps what was learned of the anchors' keys (RFC 5011); empty: they are not followed
-	Port         uint16         `yaml:"port"`          // of authoritative servers; another than 53 is for laboratories
-	MayQuery     []netip.Prefix `yaml:"may_query"`     // loopback or private networks with authoritative servers of one's own
-	IPv6         *bool          `yaml:"ipv6"`          // ask over IPv6 too; default true
-	Minimise     *bool          `yaml:"minimise"`      // show each server no more of a name than it needs (RFC 9156); default true
-	MixCase      *bool          `yaml:"mix_case"`      // ask by UDP in a mixture of cases (0x20); default true
-	CacheBytes   int64          `yaml:"cache_bytes"`   // bound of the RRset cache
-	PerZone      int            `yaml:"per_zone"`      // queries that wait for replies at a time, for one zone
-	PerServer    int            `yaml:"per_server"`    // and to one address
-	Timeout      time.Duration  `yaml:"timeout"`       // for one question, from its arrival
+	Following    `yaml:",inline"` // of the zones that validation starts from, and of errors
+	RootHints    string           `yaml:"root_hints"`    // file; default: the Internet's, built in
+	TrustAnchors string           `yaml:"trust_anchors"` // file of DS or DNSKEY records; default: the root's, built in
+	Port         uint16           `yaml:"port"`          // of authoritative servers; another than 53 is for laboratories
+	MayQuery     []netip.Prefix   `yaml:"may_query"`     // loopback or private networks with authoritative servers of one's own
+	IPv6         *bool            `yaml:"ipv6"`          // ask over IPv6 too; default true
+	Minimise     *bool            `yaml:"minimise"`      // show each server no more of a name than it needs (RFC 9156); default true
+	MixCase      *bool            `yaml:"mix_case"`      // ask by UDP in a mixture of cases (0x20); default true
+	CacheBytes   int64            `yaml:"cache_bytes"`   // bound of the RRset cache
+	PerZone      int              `yaml:"per_zone"`      // queries that wait for replies at a time, for one zone
+	PerServer    int              `yaml:"per_server"`    // and to one address
+	Timeout      time.Duration    `yaml:"timeout"`       // for one question, from its arrival
 
 	StubZones    []ZoneConfig           `yaml:"stub_zones"`             // whose authoritative servers are named here
 	ForwardZones []ZoneConfig           `yaml:"forward_zones"`          // which other resolvers resolve

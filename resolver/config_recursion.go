@@ -14,6 +14,13 @@ import (
 	"cordon/resolver/wire"
 )
 
+// Following is how the trust anchors follow their zones, and what zones are told.
+type Following struct {
+	AnchorState  string `yaml:"anchor_state"`   // file that keeps what was learned of the anchors' keys (RFC 5011); empty: they are not followed
+	Signals      *bool  `yaml:"anchor_signals"` // tell the anchors' zones which keys are trusted (RFC 8145); default true
+	ReportErrors bool   `yaml:"report_errors"`  // tell agents what does not validate (RFC 9567)
+}
+
 // ZoneConfig is a stub or forward zone.
 type ZoneConfig struct {
 	Name    string   `yaml:"name"`    // of the zone; "." for everything

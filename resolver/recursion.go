@@ -88,5 +88,7 @@ func newIterator(c Recursion, s Surroundings, trusted []dns.RR, reg prometheus.R
 		MaxNegativeTTL:   c.MaxNegativeTTL,
 		ServeStale:       c.ServeStale,
 		StaleTTL:         c.StaleTTL,
+		SignalAnchors:    c.Signals == nil || *c.Signals,
+		ReportErrors:     c.ReportErrors,
 	})
 }

@@ -52,8 +52,8 @@ func (r *Resolver) Resolve(ctx context.Context, packet []byte, from transport.Me
 func (s *session) resolve(ctx context.Context, from transport.Meta) []byte {
 	q := &s.query
 	limit := q.Limit(from.Stream())
-	stop := s.listed
-	if s.exempt.covers(from) {
+	stop, exempt := s.listed, s.exempt.covers(from)
+	if exempt {
 		stop = nil
 	}
 	for range 3 {
@@ -61,6 +61,7 @@ func (s *session) resolve(ctx context.Context, from transport.Meta) []byte {
 			Question:         iterate.Question{Name: wire.NameText(q.Name()), Type: q.Type},
 			CheckingDisabled: q.CD,
 			Stop:             stop,
+			Quiet:            exempt,
 		})
 		s.spent.Add(result.Spent)
 		lists := s.policy.Current()

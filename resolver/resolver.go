@@ -222,6 +222,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 	for _, w := range r.watchers {
 		background.Go(func() error { return w.Run(below) })
 	}
+	background.Go(func() error { return r.iterator.Run(below) })
 	background.Go(func() error { return r.anchors.Run(below, r.iterator) })
 	if r.certificates != nil {
 		background.Go(func() error { return r.certificates.Run(below) })

@@ -99,6 +99,7 @@ func (r *Resolver) Keys(ctx context.Context, zone string, take func(dnssec.Set) 
 			continue
 		}
 		if refused = take(*s); refused == nil {
+			r.signal(zone)
 			return nil
 		}
 	}

@@ -200,6 +200,7 @@ func (t *task) zoneKeys(ctx context.Context, z *zone) (*dnssec.KeySet, error) {
 			e.Status, e.TTL = dnssec.Secure, min(ttlOf(*s), signed.TTL, z.expires.Sub(t.now()))
 			t.r.cache.Put(e)
 			z.keys = keys
+			t.r.signal(z.name)
 			return keys, nil
 		case dnssec.Insecure:
 			z.status, z.code, z.text = signed.Status, signed.Code, signed.Text

@@ -56,6 +56,9 @@ type Request struct {
 	// before it is followed. When it says yes, resolution ends there and
 	// Result.Stopped names the target. May be nil.
 	Stop func(target string) bool
+	// Quiet leaves no trace at third parties: what fails is not reported to the
+	// agents of RFC 9567.
+	Quiet bool
 }
 
 // EDE is an extended DNS error (RFC 8914).
@@ -129,13 +132,19 @@ type Config struct {
 	// delegation ends earlier ends earlier.
 	MinTTL, MaxTTL, MaxNegativeTTL time.Duration
 
+	// SignalAnchors tells the zones of trust anchors which are trusted here (RFC
+	// 8145); ReportErrors tells agents what does not validate (RFC 9567). Both need
+	// Run.
+	SignalAnchors, ReportErrors bool
+
 	// Random gives a number below n, to choose among servers with; no secret
 	// depends on it. Default: math/rand/v2.
 	Random func(n int) int
 }
 
 // Resolver resolves from the root. Safe for concurrent use. It starts goroutines
-// only within Resolve, and each ends before the last Resolve that waits for it.
+// only within Resolve, and each ends before the last Resolve that waits for it,
+// or, for what nobody waits for, within Run.
 type Resolver struct {
 	config  Config
 	anchors atomic.Pointer[anchorSet]
@@ -147,6 +156,9 @@ type Resolver struct {
 	denials    *cache.Denials
 	servers    *servers
 	flights    flights
+	background *background
+	signals    signals
+	reports    reports
 	// credulous takes what any server says of any zone: for the tests that show
 	// that the scenarios would notice.
 	credulous bool
@@ -198,6 +210,7 @@ func New(c Config) (*Resolver, error) {
 		servers: newServers(c.Clock),
 		flights: newFlights(c.PerZone, c.PerServer),
 
+		background: newBackground(), signals: signals{last: map[string]time.Time{}},
 		configured: map[string]*configured{}, negative: map[string]time.Time{},
 	}
 	r.cache.KeepStale(c.ServeStale)
@@ -244,6 +257,7 @@ func (r *Resolver) Resolve(ctx context.Context, q Request) *Result {
 	defer cancel()
 	t := r.newTask(q.CheckingDisabled)
 	var res *Result
+	t.quiet = q.Quiet
 	if r.config.DNS64.IsValid() {
 		res = t.translate(ctx, q)
 	} else {

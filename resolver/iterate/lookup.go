@@ -110,12 +110,13 @@ func (t *task) askZone(ctx context.Context, z *zone, q Question) (*found, *zone,
 	}
 	c := t.cursor(z)
 	var failed error
+	var bad *reply
 	for range maxBogus {
 		r, err := t.ask(ctx, c, q)
+		if err != nil && failed != nil && asFailure(err).kind == unreachable {
+			break
+		}
 		if err != nil {
-			if failed != nil && asFailure(err).kind == unreachable {
-				err = failed
-			}
 			return nil, nil, err
 		}
 		if r.kind == referral {
@@ -129,8 +130,9 @@ func (t *task) askZone(ctx context.Context, z *zone, q Question) (*found, *zone,
 		if asFailure(err).kind != bogusData {
 			return nil, nil, err
 		}
-		failed = err
+		failed, bad = err, r
 	}
+	t.report(z, bad, failed)
 	return nil, nil, failed
 }
 

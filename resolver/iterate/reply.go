@@ -33,6 +33,7 @@ type reply struct {
 	// doubtful: not from authority but from a resolver's cache, it seems, or from
 	// a server that knows nothing. Better than no reply at all.
 	doubtful bool
+	agent    string // who wants to be told of errors, or ""
 }
 
 // maxTTLField: larger ones count as 0 (RFC 2181 §8).
@@ -46,7 +47,11 @@ func (t *task) read(z *zone, q Question, msg *dns.Msg) (*reply, string) {
 		bailiwick = "."
 	}
 	if !z.forward {
-		return readReply(z.name, bailiwick, q, msg)
+		r, why := readReply(z.name, bailiwick, q, msg)
+		if r != nil {
+			r.agent = agentOf(msg)
+		}
+		return r, why
 	}
 	own := *msg // is shared
 	own.Authoritative = true

@@ -26,6 +26,7 @@ type task struct {
 	zones   map[string]*zone
 	active  map[Question]bool // look-ups under way, to find loops
 	probing bool              // asking a minimised question
+	quiet   bool              // report nothing
 	// bypassed are forward zones whose servers gave nothing (Forward.First).
 	bypassed map[string]bool
 }

@@ -36,15 +36,8 @@ func (r *Resolver) sentinel(q Request, res *Result) *Result {
 // trusted says whether a trust anchor of the root has the key tag.
 func (r *Resolver) trusted(tag uint16) bool {
 	for _, rr := range (*r.anchors.Load())["."] {
-		switch a := rr.(type) {
-		case *dns.DS:
-			if a.KeyTag == tag {
-				return true
-			}
-		case *dns.DNSKEY:
-			if a.KeyTag() == tag {
-				return true
-			}
+		if tagOf(rr) == tag {
+			return true
 		}
 	}
 	return false
