@@ -96,8 +96,8 @@ type Record struct {
 }
 
 // Event is anything else that the journal keeps: "list.applied",
-// "list.refused", "guard.held", "guard.released", "override", "exemption",
-// "started", "stopped", "gap".
+// "list.refused", "list.dumped", "list.served", "guard.held", "guard.released",
+// "override", "exemption", "started", "stopped", "gap".
 type Event struct {
 	Kind string          `json:"type"` // lower-case letters, digits, "." and "-"; 1 to 64 bytes; not of the auditor's own
 	Data json.RawMessage `json:"data"` // canonical JSON object, at most MaxEventData bytes

@@ -212,7 +212,7 @@ func (c *crossCheck) event(index uint64, e *audit.Event) error {
 			return err
 		}
 		c.ordered(index, e, o)
-	case "guard.held", "exemption", "list.dumped":
+	case "guard.held", "exemption", "list.dumped", "list.served":
 		c.find(index, Notice, CodeIntervention, e.Seq, e.Seq, 0, "%s: %s", e.Type, e.Data)
 	default:
 		c.find(index, Notice, CodeUnknownRecord, e.Seq, e.Seq, 0, "an event of type %q, which this program does not know; it is sealed like any other", e.Type)

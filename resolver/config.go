@@ -30,6 +30,7 @@ type Config struct {
 	Guard      GuardConfig      `yaml:"guard"`       // what of a signed list needs a person's word as well
 	Metrics    MetricsConfig    `yaml:"metrics"`     //
 	Control    ControlConfig    `yaml:"control"`     //
+	RPZ        RPZConfig        `yaml:"rpz"`         // the lists given onwards
 	LogLevel   string           `yaml:"log_level"`   // debug, info, warn, error
 }
 
@@ -188,7 +189,7 @@ func LoadConfig(path string) (*Config, error) {
 }
 
 func (c *Config) resolvePaths(dir string) {
-	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Recursion.AnchorState, &c.Store, &c.Blocklog.Dir, &c.Control.Socket, &c.Guard.Ranking.File}
+	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Recursion.AnchorState, &c.Store, &c.Blocklog.Dir, &c.Control.Socket, &c.Guard.Ranking.File, &c.RPZ.Keys, &c.RPZ.File}
 	paths = append(paths, c.Serving.paths()...)
 	for i := range c.Guard.Protected {
 		paths = append(paths, &c.Guard.Protected[i])
@@ -262,6 +263,9 @@ func (c *Config) check() error {
 	}
 	if err := c.Serving.check(); err != nil {
 		return err
+	}
+	if err := c.RPZ.check(c.Lists); err != nil {
+		return fmt.Errorf("rpz.%w", err)
 	}
 	seen := make(map[string]bool)
 	for i := range c.Lists {

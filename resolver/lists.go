@@ -56,7 +56,13 @@ func (r *Resolver) watch(c *ListConfig) (*blocklist.Watcher, error) {
 		Metrics:    r.listMetrics,
 		Logger:     r.log,
 		Apply: func(l *blocklist.Loaded) error {
-			return r.policy.Apply(l.Name, l.List, l.Index)
+			if err := r.policy.Apply(l.Name, l.List, l.Index); err != nil {
+				return err
+			}
+			if r.outlet != nil {
+				r.outlet.Apply(l)
+			}
+			return nil
 		},
 	})
 }
@@ -142,6 +148,9 @@ func Check(c Config) error {
 	}
 	if _, err := blocklist.NewGuard(blocklist.GuardConfig{OwnNames: c.Policy.OwnNames}); err != nil {
 		return fmt.Errorf("policy.own_names: %w", err)
+	}
+	if err := c.RPZ.checkFiles(); err != nil {
+		return fmt.Errorf("rpz.%w", err)
 	}
 	if _, err := c.Guard.protected(); err != nil {
 		return fmt.Errorf("guard.%w", err)

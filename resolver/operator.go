@@ -99,6 +99,7 @@ func (r *Resolver) handleLists(mux *http.ServeMux) {
 		give(path, func(req *http.Request) (any, error) { return r.order(req, order) })
 	}
 	mux.HandleFunc("GET /list/export", r.export)
+	mux.HandleFunc("GET /rpz/export", r.exportRPZ)
 }
 
 // watcher finds a configured list; without a name the only one.

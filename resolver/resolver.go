@@ -29,6 +29,7 @@ import (
 	"cordon/resolver/local"
 	"cordon/resolver/policy"
 	"cordon/resolver/transport"
+	"cordon/rpz"
 )
 
 // Surroundings are what the program around a resolver gives it.
@@ -78,6 +79,8 @@ type Resolver struct {
 	listMetrics *blocklist.Metrics
 	control     *control     // nil: none
 	exporter    net.Listener // of the metrics; nil: none
+	primary     *rpz.Primary // of the policy zone; nil: none
+	outlet      *rpz.Outlet  // that makes it; nil: nothing is given onwards
 	registry    *prometheus.Registry
 }
 
@@ -192,6 +195,9 @@ func (r *Resolver) open() (err error) {
 			return fmt.Errorf("metrics.listen: %w", err)
 		}
 	}
+	if err := r.openRPZ(); err != nil {
+		return err
+	}
 	if c.Control.Socket != "" {
 		if r.control, err = newControl(c.Control.Socket, r, r.log); err != nil {
 			return err
@@ -209,6 +215,9 @@ func (r *Resolver) Run(ctx context.Context) error {
 		return fmt.Errorf("the start cannot be written down, so nothing is answered: %w", err)
 	}
 	if err := r.announce(); err != nil {
+		return err
+	}
+	if err := r.servedOnwards(); err != nil {
 		return err
 	}
 	for _, w := range r.watchers {
@@ -230,6 +239,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 	if r.control != nil {
 		background.Go(func() error { return r.control.run(below) })
 	}
+	background.Go(func() error { return r.runRPZ(below) })
 	if r.exporter != nil {
 		background.Go(func() error { return r.exportMetrics(below) })
 	}
@@ -290,6 +300,9 @@ func (r *Resolver) close() {
 	}
 	if r.exporter != nil {
 		r.exporter.Close()
+	}
+	if r.primary != nil {
+		r.primary.Close()
 	}
 	if r.journal != nil {
 		if err := r.journal.Close(); err != nil {
