@@ -325,4 +325,3 @@ func addressOf(a net.Addr) netip.Addr {
 	}
 	return netip.Addr{}
 }
-
