@@ -37,7 +37,7 @@ func (r *Resolver) openRPZ() error {
 	if err := r.registry.Register(failures); err != nil {
 		return err
 	}
-	o := rpz.OutletConfig{Zone: c.Zone, Identity: identity, File: c.File, FileMode: rpz.FileMode, Clock: r.clock, Log: r.log, Failed: failures.Inc}
+	o := rpz.OutletConfig{Zone: c.Zone, Identity: identity, File: c.File, Clock: r.clock, Log: r.log, Failed: failures.Inc}
 	for i := range r.config.Lists {
 		if l := &r.config.Lists[i]; c.List == "" || c.List == l.Name {
 			o.Lists = append(o.Lists, rpz.OutletList{Name: l.Name, Required: l.required()})

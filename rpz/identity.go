@@ -11,6 +11,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"cordon/durable"
 )
 
 // Identity is what of a zone outlives a restart: a name that says nothing, and the
@@ -18,7 +20,7 @@ import (
 // time.
 type Identity struct {
 	path string
-	disk disk
+	disk durable.Disk
 	kept kept
 }
 
@@ -36,9 +38,9 @@ const (
 )
 
 // OpenIdentity reads an identity from a file, or makes one there with a random name.
-func OpenIdentity(path string) (*Identity, error) { return openIdentity(path, osDisk{}) }
+func OpenIdentity(path string) (*Identity, error) { return openIdentity(path, durable.OS{}) }
 
-func openIdentity(path string, d disk) (*Identity, error) {
+func openIdentity(path string, d durable.Disk) (*Identity, error) {
 	i := &Identity{path: path, disk: d}
 	raw, err := readBounded(path)
 	switch {
@@ -112,7 +114,7 @@ func (i *Identity) save(k kept) error {
 	if err != nil {
 		return err
 	}
-	if err := replace(i.disk, i.path, 0o600, func(w io.Writer) error { _, err := w.Write(raw); return err }); err != nil {
+	if err := durable.Replace(i.disk, i.path, raw, 0o600); err != nil {
 		return err
 	}
 	i.kept = k

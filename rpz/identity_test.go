@@ -1,14 +1,14 @@
 package rpz
 
 import (
-	"errors"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
 	"time"
+
+	"cordon/durable"
+	"cordon/durable/durabletest"
 )
 
 func TestTheNameSaysNothingAndStays(t *testing.T) {
@@ -90,115 +90,49 @@ func TestADamagedIdentityIsNotReplacedUnasked(t *testing.T) {
 	}
 }
 
-// brittle is a file system that fails at the nth step.
-type brittle struct {
-	osDisk
-	left *int
-}
-
-var errBroken = errors.New("broken")
-
-func (b brittle) step() error {
-	if *b.left--; *b.left < 0 {
-		return errBroken
-	}
-	return nil
-}
-
-func (b brittle) Create(path string, perm fs.FileMode) (diskFile, error) {
-	if err := b.step(); err != nil {
-		return nil, err
-	}
-	f, err := b.osDisk.Create(path, perm)
-	return brittleFile{f, b}, err
-}
-
-func (b brittle) Rename(from, to string) error {
-	if err := b.step(); err != nil {
-		return err
-	}
-	return b.osDisk.Rename(from, to)
-}
-
-func (b brittle) SyncDir(dir string) error {
-	if err := b.step(); err != nil {
-		return err
-	}
-	return b.osDisk.SyncDir(dir)
-}
-
-type brittleFile struct {
-	diskFile
-	b brittle
-}
-
-func (f brittleFile) Write(p []byte) (int, error) {
-	if err := f.b.step(); err != nil {
-		n, _ := f.diskFile.Write(p[:len(p)/2])
-		return n, err
-	}
-	return f.diskFile.Write(p)
-}
-
-func (f brittleFile) Sync() error {
-	if err := f.b.step(); err != nil {
-		return err
-	}
-	return f.diskFile.Sync()
-}
-
-// TestAFileHoldsTheOldOrTheNewWholeWhereverTheDiskFails breaks each step of writing
-// in turn.
-func TestAFileHoldsTheOldOrTheNewWholeWhereverTheDiskFails(t *testing.T) {
-	for steps := 0; ; steps++ {
-		path := filepath.Join(t.TempDir(), "f")
-		if err := os.WriteFile(path, []byte("the old one"), 0o600); err != nil {
-			t.Fatal(err)
+// TestASerialThatWasGivenOutlivesEveryFailure lets the machine go down at each step of
+// keeping a serial. What peers may have seen must not come again for another zone.
+func TestASerialThatWasGivenOutlivesEveryFailure(t *testing.T) {
+	a, b := zone(t, 0, list(t, "host a.example minors")), zone(t, 0, list(t, "host b.example minors"))
+	now := time.Unix(1_800_000_000, 0) // for all: the clock is of no help
+	numbers := func(path string, d durable.Disk, zones ...*Zone) (given []uint32, err error) {
+		i, err := openIdentity(path, d)
+		if err != nil {
+			return nil, err
 		}
-		left := steps
-		err := replace(brittle{left: &left}, path, 0o640, func(w io.Writer) error { _, err := io.WriteString(w, "the new one"); return err })
-		got, readErr := os.ReadFile(path)
-		if readErr != nil {
-			t.Fatal(readErr)
-		}
-		if s := string(got); s != "the old one" && s != "the new one" {
-			t.Fatalf("after %d steps it holds %q", steps, s)
-		}
-		if err == nil {
-			if string(got) != "the new one" {
-				t.Errorf("it was said to be written and holds %q", got)
+		for _, z := range zones {
+			numbered, err := i.Number(z, now)
+			if err != nil {
+				return given, err
 			}
-			if steps < 5 {
-				t.Errorf("only %d steps could fail", steps)
-			}
-			return
+			given = append(given, numbered.Serial())
 		}
-		if !errors.Is(err, errBroken) {
-			t.Errorf("after %d steps: %v", steps, err)
-		}
-		// What was left behind is in nobody's way.
-		if err := replace(osDisk{}, path, 0o640, func(w io.Writer) error { _, err := io.WriteString(w, "later"); return err }); err != nil {
-			t.Errorf("after %d steps, again: %v", steps, err)
-		}
+		return given, nil
 	}
-}
-
-// A serial that peers have seen must not be used again for another zone, so it is
-// kept before it is given.
-func TestASerialIsNotGivenWhereItCannotBeKept(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "rpz.json")
-	i, err := OpenIdentity(path)
-	if err != nil {
+	whole := durabletest.New(0, durabletest.Before, durabletest.Killed)
+	if _, err := numbers(filepath.Join(t.TempDir(), "rpz.json"), whole, a, b); err != nil {
 		t.Fatal(err)
 	}
-	z := zone(t, 0, list(t, "host a.example minors"))
-	left := 0
-	i.disk = brittle{left: &left}
-	if got, err := i.Number(z, time.Unix(5, 0)); !errors.Is(err, errBroken) || got != nil {
-		t.Errorf("given %v, %v", got, err)
-	}
-	i.disk = osDisk{}
-	if got, err := i.Number(z, time.Unix(5, 0)); err != nil || got.Serial() != 5 {
-		t.Errorf("given %v, %v", got, err)
+	for at := 1; at <= whole.Calls(); at++ {
+		for _, how := range []durabletest.How{durabletest.Before, durabletest.Half, durabletest.After} {
+			for _, loss := range []durabletest.Loss{durabletest.Killed, durabletest.Names, durabletest.Contents} {
+				path := filepath.Join(t.TempDir(), "rpz.json")
+				given, err := numbers(path, durabletest.New(at, how, loss), a, b)
+				if err == nil {
+					t.Fatalf("step %d: nothing failed", at)
+				}
+				after, err := numbers(path, durable.OS{}, a, b)
+				if err != nil {
+					t.Fatalf("step %d, %v, %v: %v", at, how, loss, err)
+				}
+				if len(given) == 2 {
+					t.Fatalf("step %d: both were given", at)
+				}
+				// The first may come again, as it is the same zone; the second must come after all.
+				if len(given) == 1 && (after[0] != given[0] && int32(after[0]-given[0]) <= 0 || int32(after[1]-given[0]) <= 0) {
+					t.Errorf("step %d, %v, %v: given %v, then %v", at, how, loss, given, after)
+				}
+			}
+		}
 	}
 }

@@ -3,11 +3,12 @@ package rpz
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"sync"
 	"time"
+
+	"cordon/durable"
 )
 
 // OutletConfig is where the zone of some lists goes. All fields are needed where
@@ -18,7 +19,6 @@ type OutletConfig struct {
 	Identity *Identity     //
 	Primary  *Primary      // serves it; may be nil
 	File     string        // holds it, for resolvers of this machine; may be empty
-	FileMode fs.FileMode   // who of this machine may read the list
 	Retry    time.Duration // after a failure; default a minute
 	Clock    func() time.Time
 	Log      *slog.Logger
@@ -36,15 +36,12 @@ type OutletList struct {
 // wait, and only the newest are made into the next one.
 type Outlet struct {
 	c    OutletConfig
-	disk disk
+	disk durable.Disk
 	news chan struct{}
 
 	mu    sync.Mutex // guards lists
 	lists map[string]*Loaded
 }
-
-// FileMode is who may read the file of a zone: its owner and its group.
-const FileMode fs.FileMode = 0o640
 
 // NewOutlet makes an outlet that has nothing to give yet.
 func NewOutlet(c OutletConfig) *Outlet {
@@ -57,7 +54,7 @@ func NewOutlet(c OutletConfig) *Outlet {
 	if c.Failed == nil {
 		c.Failed = func() {}
 	}
-	return &Outlet{c: c, disk: osDisk{}, news: make(chan struct{}, 1), lists: make(map[string]*Loaded)}
+	return &Outlet{c: c, disk: durable.OS{}, news: make(chan struct{}, 1), lists: make(map[string]*Loaded)}
 }
 
 // Apply takes in a list that is in force now, in place of the one of the same name.
@@ -121,7 +118,7 @@ func (o *Outlet) bring() error {
 		o.c.Primary.Publish(z)
 	}
 	if o.c.File != "" {
-		if err := z.writeFile(o.disk, o.c.File, o.c.FileMode); err != nil {
+		if err := z.WriteFile(o.disk, o.c.File); err != nil {
 			return fmt.Errorf("write the policy zone's file: %w", err)
 		}
 	}

@@ -2,6 +2,7 @@ package rpz
 
 import (
 	"context"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"cordon/durable"
 )
 
 // given is an outlet that runs, into a file.
@@ -29,7 +32,7 @@ func give(t *testing.T, prepare func(*Outlet), lists ...OutletList) *given {
 		t.Fatal(err)
 	}
 	g := &given{t: t, file: filepath.Join(dir, "listed.rpz")}
-	g.Outlet = NewOutlet(OutletConfig{Zone: testZone, Lists: lists, Identity: identity, File: g.file, FileMode: FileMode, Retry: 20 * time.Millisecond,
+	g.Outlet = NewOutlet(OutletConfig{Zone: testZone, Lists: lists, Identity: identity, File: g.file, Retry: 20 * time.Millisecond,
 		Clock: time.Now, Log: slog.New(slog.DiscardHandler), Failed: func() { g.failed.Add(1) }})
 	if prepare != nil {
 		prepare(g.Outlet)
@@ -107,8 +110,7 @@ func TestNoZoneIsMadeBeforeEachRequiredListIsLoaded(t *testing.T) {
 }
 
 func TestAFailureIsCountedAndTriedAgain(t *testing.T) {
-	left := 0
-	g := give(t, func(o *Outlet) { o.disk = &mending{brittle: brittle{left: &left}} }, OutletList{"national", true})
+	g := give(t, func(o *Outlet) { o.disk = &mending{} }, OutletList{"national", true})
 	g.Apply(list(t, "domain a.example terrorism"))
 	g.holds("a.example")
 	if g.failed.Load() == 0 {
@@ -116,13 +118,16 @@ func TestAFailureIsCountedAndTriedAgain(t *testing.T) {
 	}
 }
 
-// mending is a file system that works again after its first failure.
-type mending struct{ brittle }
+// mending is a file system whose first file cannot be made.
+type mending struct {
+	durable.OS
+	works bool
+}
 
-func (m *mending) Create(path string, perm os.FileMode) (diskFile, error) {
-	f, err := m.brittle.Create(path, perm)
-	if err != nil {
-		*m.left = 1000
+func (m *mending) Create(path string, perm fs.FileMode) (durable.File, error) {
+	if !m.works {
+		m.works = true
+		return nil, fs.ErrPermission
 	}
-	return f, err
+	return m.OS.Create(path, perm)
 }

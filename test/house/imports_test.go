@@ -44,7 +44,7 @@ var allowed = []struct {
 	{"cordon/resolver/fairuse", nil},
 
 	{"cordon/blocklist", []string{"cordon/signing", "cordon/durable"}},
-	{"cordon/rpz", []string{"cordon/blocklist"}},
+	{"cordon/rpz", []string{"cordon/blocklist", "cordon/durable"}},
 	{"cordon/rpz/feed", []string{"cordon/rpz", "cordon/durable"}},
 	{"cordon/signing", []string{"cordon/durable"}},
 	{"cordon/authority", []string{"cordon/blocklist", "cordon/signing", "cordon/audit/tlog", "cordon/configs", "cordon/durable"}},
