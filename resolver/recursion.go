@@ -45,7 +45,15 @@ func newTracker(c Recursion, s Surroundings) (*anchors.Tracker, error) {
 	})
 }
 
-func newIterator(c Recursion, s Surroundings, trusted []dns.RR, reg prometheus.Registerer) (*iterate.Resolver, error) {
+// newUpstream asks the authoritative servers over the network.
+func newUpstream(c Recursion, reg prometheus.Registerer) (*transport.Upstream, error) {
+	return transport.NewUpstream(transport.UpstreamConfig{
+		MixCase:    c.MixCase == nil || *c.MixCase,
+		Registerer: reg,
+	})
+}
+
+func newIterator(c Recursion, s Surroundings, trusted []dns.RR) (*iterate.Resolver, error) {
 	roots, err := rootHints(c.RootHints)
 	if err != nil {
 		return nil, fmt.Errorf("recursion.root_hints: %w", err)
@@ -54,17 +62,8 @@ func newIterator(c Recursion, s Surroundings, trusted []dns.RR, reg prometheus.R
 	if err != nil {
 		return nil, fmt.Errorf("recursion: %w", err)
 	}
-	exchange := s.Exchange
-	if exchange == nil {
-		if exchange, err = transport.NewUpstream(transport.UpstreamConfig{
-			MixCase:    c.MixCase == nil || *c.MixCase,
-			Registerer: reg,
-		}); err != nil {
-			return nil, err
-		}
-	}
 	return iterate.New(iterate.Config{
-		Exchange:    exchange,
+		Exchange:    s.Exchange,
 		Clock:       s.Clock,
 		Random:      s.Random,
 		Roots:       roots,

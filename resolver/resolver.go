@@ -60,6 +60,7 @@ type Resolver struct {
 	elsewhere zoneSet
 	answers   *cache.Answers
 	iterator  *iterate.Resolver
+	upstream  *transport.Upstream // nil: Surroundings.Exchange is used
 	anchors   *anchors.Tracker
 	journal   *blocklog.Journal
 	metrics   *metrics
@@ -148,7 +149,13 @@ func (r *Resolver) build(s Surroundings) (err error) {
 	if r.anchors, err = newTracker(c.Recursion, s); err != nil {
 		return err
 	}
-	if r.iterator, err = newIterator(c.Recursion, s, r.anchors.InForce(), r.registry); err != nil {
+	if s.Exchange == nil {
+		if r.upstream, err = newUpstream(c.Recursion, r.registry); err != nil {
+			return err
+		}
+		s.Exchange = r.upstream
+	}
+	if r.iterator, err = newIterator(c.Recursion, s, r.anchors.InForce()); err != nil {
 		return err
 	}
 	if r.listMetrics, err = blocklist.NewMetrics(r.registry); err != nil {
@@ -294,6 +301,9 @@ func (r *Resolver) Close() { r.close() }
 func (r *Resolver) close() {
 	if r.server != nil {
 		r.server.Close()
+	}
+	if r.upstream != nil {
+		r.upstream.Close()
 	}
 	if r.control != nil {
 		r.control.listener.Close()

@@ -108,6 +108,7 @@ type upstreamMetrics struct {
 	udp, tcp               upstreamTransport
 	nearMisses, suspicious prometheus.Counter
 	alteredCase, noCookie  prometheus.Counter
+	connected              prometheus.Counter
 }
 
 // upstreamTransport are the counters of Upstream for one transport.
@@ -131,6 +132,10 @@ func newUpstreamMetrics(r prometheus.Registerer) (*upstreamMetrics, error) {
 			Name: "cordon_upstream_suspicious_total",
 			Help: "Queries that had so many near misses that the server was asked by TCP.",
 		}),
+		connected: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cordon_upstream_connections_total",
+			Help: "TCP connections to authoritative servers that were begun; each may carry many queries.",
+		}),
 	}
 	doubted := counters("cordon_upstream_doubted_total",
 		"Replies that were right but for what a forger cannot know: the case of the name (recursion.mix_case), the cookie. The server was asked by TCP.",
@@ -145,5 +150,5 @@ func newUpstreamMetrics(r prometheus.Registerer) (*upstreamMetrics, error) {
 		}
 	}
 	m.udp, m.tcp = of("udp"), of("tcp")
-	return m, register(r, queries, failed, m.nearMisses, m.suspicious, doubted)
+	return m, register(r, queries, failed, m.nearMisses, m.suspicious, m.connected, doubted)
 }

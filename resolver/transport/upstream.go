@@ -21,6 +21,8 @@ import (
 type UpstreamConfig struct {
 	UDPTimeout    time.Duration // for one exchange by UDP; default 2 s
 	StreamTimeout time.Duration // for one exchange by TCP, connecting included; default 4 s
+	StreamIdle    time.Duration // for which a TCP connection without queries is kept open; default 5 s
+	Streams       int           // TCP connections open at a time; default 512
 	// NearMisses is how many datagrams that are no reply to the query are waited
 	// past before the server is asked by TCP instead (RFC 5452 §9.2 counts on
 	// it); default 4.
@@ -33,21 +35,28 @@ type UpstreamConfig struct {
 
 // Upstream asks authoritative servers. Each UDP query has a socket of its own,
 // connected, with a source port from crypto/rand over the whole range of
-// unprivileged ports, and an ID from crypto/rand (RFC 5452 §9). Safe for
-// concurrent use; it holds nothing that needs closing.
+// unprivileged ports, and an ID from crypto/rand (RFC 5452 §9). TCP queries share
+// connections. Safe for concurrent use.
 type Upstream struct {
-	c UpstreamConfig
-	m *upstreamMetrics
+	c       UpstreamConfig
+	m       *upstreamMetrics
+	streams *upstreamStreams
 }
 
-// NewUpstream returns an Upstream. It fails only if its metrics cannot be
-// registered.
+// NewUpstream returns an Upstream, to be closed with Close. It fails only if its
+// metrics cannot be registered.
 func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 	if c.UDPTimeout <= 0 {
 		c.UDPTimeout = 2 * time.Second
 	}
 	if c.StreamTimeout <= 0 {
 		c.StreamTimeout = 4 * time.Second
+	}
+	if c.StreamIdle <= 0 {
+		c.StreamIdle = 5 * time.Second
+	}
+	if c.Streams <= 0 {
+		c.Streams = 512
 	}
 	if c.NearMisses <= 0 {
 		c.NearMisses = 4
@@ -56,8 +65,12 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register the metrics of upstream queries: %w", err)
 	}
-	return &Upstream{c, m}, nil
+	return &Upstream{c, m, newUpstreamStreams(c, m)}, nil
 }
+
+// Close closes the connections to servers and waits until what served them has
+// ended. Queries by TCP under way, and later ones, fail.
+func (u *Upstream) Close() { u.streams.close() }
 
 // Exchange sends query to server and returns the reply to it, by TCP if stream
 // is set. The ID of query is replaced in a copy. The reply has the question of
@@ -76,7 +89,7 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 func (u *Upstream) Exchange(ctx context.Context, server netip.AddrPort, query *dns.Msg, stream bool) (*dns.Msg, error) {
 	timeout, exchange, count := u.c.UDPTimeout, u.exchangeUDP, &u.m.udp
 	if stream {
-		timeout, exchange, count = u.c.StreamTimeout, u.exchangeStream, &u.m.tcp
+		timeout, exchange, count = u.c.StreamTimeout, u.streams.exchange, &u.m.tcp
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -153,6 +166,14 @@ func newAsked(query *dns.Msg, mixCase bool) (*asked, error) {
 		}
 	}
 	return a, nil
+}
+
+func (a *asked) id() uint16 { return binary.BigEndian.Uint16(a.packet) }
+
+// newID gives the query another random ID.
+func (a *asked) newID() error {
+	_, err := rand.Read(a.packet[:2])
+	return err
 }
 
 // Why a message is no reply to what was asked.

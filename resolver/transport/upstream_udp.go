@@ -2,10 +2,7 @@ package transport
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/netip"
 
@@ -80,32 +77,4 @@ func dialUDP(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
 			return conn, err
 		}
 	}
-}
-
-// exchangeStream asks by TCP, on a connection of its own.
-func (u *Upstream) exchangeStream(ctx context.Context, server netip.AddrPort, a *asked) (*dns.Msg, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, network("tcp", server.Addr()), server.String())
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close() }() // nothing is lost with it
-	defer breakOff(ctx, conn)()
-	frame := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(a.packet)), uint16(len(a.packet)))
-	if _, err := conn.Write(append(frame, a.packet...)); err != nil {
-		return nil, err
-	}
-	var prefix [2]byte
-	if _, err := io.ReadFull(conn, prefix[:]); err != nil {
-		return nil, fmt.Errorf("read the length of the reply: %w", err)
-	}
-	// The length is the server's word: memory grows with what really comes.
-	packet, err := io.ReadAll(io.LimitReader(conn, int64(binary.BigEndian.Uint16(prefix[:]))))
-	if err != nil {
-		return nil, fmt.Errorf("read the reply: %w", err)
-	}
-	if len(packet) < int(binary.BigEndian.Uint16(prefix[:])) {
-		return nil, fmt.Errorf("read the reply: %w", io.ErrUnexpectedEOF)
-	}
-	return a.match(packet)
 }
