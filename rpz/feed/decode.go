@@ -155,13 +155,16 @@ var errMisfit = errors.New("the difference does not fit the zone that is here")
 
 // apply gives the records of the new version: those of the old, which records
 // gives, with the change made.
-func (d *delta) apply(soa *dns.SOA, records func(func(dns.RR) error) error, to func(dns.RR) error) error {
+func (d *delta) apply(from uint32, soa *dns.SOA, records func(func(dns.RR) error) error, to func(dns.RR) error) error {
 	if err := to(soa); err != nil {
 		return err
 	}
 	removed := 0
 	err := records(func(rr dns.RR) error {
-		if rr.Header().Rrtype == dns.TypeSOA {
+		if old, ok := rr.(*dns.SOA); ok {
+			if old.Serial != from {
+				return fmt.Errorf("%w: it is from serial %d, and %d is here", errMisfit, from, old.Serial)
+			}
 			return nil
 		}
 		k, err := recordKey(rr)

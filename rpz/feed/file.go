@@ -38,19 +38,25 @@ func readZone(in io.Reader, path, origin string, limits Limits, to func(dns.RR) 
 // defaultTTL is that of records in files that say none, in seconds.
 const defaultTTL = 60
 
-// stamp tells whether a file has changed.
+// stamp tells when a file is to be read.
 type stamp struct {
-	info os.FileInfo
+	seen os.FileInfo // at the last look; nil: there was none
+	read os.FileInfo // when it was read last
 }
 
-// changed looks at the file at path, and keeps what it sees.
-func (s *stamp) changed(path string) (bool, error) {
+// look reports whether the file at path has changed since it was read and rests: it
+// is as it was at the last look, so that most likely nobody is writing it.
+func (s *stamp) look(path string) (fresh bool, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		s.info = nil // whatever comes is new
+		s.seen, s.read = nil, nil // whatever comes is new
 		return false, err
 	}
-	old := s.info
-	s.info = info
-	return old == nil || !os.SameFile(old, info) || old.Size() != info.Size() || !old.ModTime().Equal(info.ModTime()), nil
+	rests := s.seen != nil && same(s.seen, info)
+	s.seen = info
+	return rests && (s.read == nil || !same(s.read, info)), nil
+}
+
+func same(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }

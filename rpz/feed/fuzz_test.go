@@ -112,7 +112,7 @@ func FuzzTransfer(f *testing.F) {
 			old := func(to func(dns.RR) error) error {
 				return to(&dns.CNAME{Hdr: dns.RR_Header{Name: "x." + origin, Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: "."})
 			}
-			if d.delta.apply(d.soa, old, d.whole) != nil {
+			if d.delta.apply(7, d.soa, old, d.whole) != nil {
 				return
 			}
 		}

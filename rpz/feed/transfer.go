@@ -49,32 +49,41 @@ type primary struct {
 	limits Limits
 }
 
-// version is what a primary gave: a whole zone that went to the caller record by
-// record, a difference, or, where both are unset, nothing new.
-type version struct {
-	soa   *dns.SOA
-	whole bool
-	delta *delta
+// serial asks for the SOA of the version that the primary has.
+func (p *primary) serial(ctx context.Context) (soa *dns.SOA, err error) {
+	err = p.connected(ctx, func(s *stream) error {
+		soa, err = s.serial()
+		return err
+	})
+	return soa, err
 }
 
-// fetch asks for the version after have (nil: for any). The serial is asked for
-// first, so that what is here is not transferred again. whole takes the records of a
-// whole zone; what it was given is void if fetch fails.
-func (p *primary) fetch(ctx context.Context, have *dns.SOA, whole func(dns.RR) error) (version, error) {
+// transfer asks for the version after have (nil: for all of it). whole takes the
+// records of a whole zone; the decoder holds the difference where the primary gives
+// one. What was given is void if it fails.
+func (p *primary) transfer(ctx context.Context, have *dns.SOA, whole func(dns.RR) error) (d *decoder, err error) {
+	err = p.connected(ctx, func(s *stream) error {
+		d, err = s.transfer(have, whole)
+		return err
+	})
+	return d, err
+}
+
+// connected runs do on a connection of its own, which ends with ctx.
+func (p *primary) connected(ctx context.Context, do func(*stream) error) error {
 	ctx, cancel := context.WithTimeout(ctx, p.limits.Time)
 	defer cancel()
 	conn, err := p.dial(ctx, "tcp", p.addr.String())
 	if err != nil {
-		return version{}, err
+		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing is lost with it
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	s := &stream{p: p, conn: conn, in: bufio.NewReaderSize(conn, 64<<10), left: p.limits.Bytes}
-	v, err := s.fetch(have, whole)
-	if err != nil && ctx.Err() != nil {
+	if err = do(s); err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 	}
-	return v, err
+	return err
 }
 
 // stream is one connection to a primary.
@@ -86,23 +95,6 @@ type stream struct {
 	records int
 	id      uint16
 	signed  *verifier // of the query at hand; nil: unsigned
-}
-
-func (s *stream) fetch(have *dns.SOA, whole func(dns.RR) error) (version, error) {
-	if have == nil {
-		return s.transfer(dns.TypeAXFR, nil, whole)
-	}
-	soa, err := s.serial()
-	if err != nil {
-		return version{}, fmt.Errorf("ask for the serial: %w", err)
-	}
-	switch {
-	case soa.Serial == have.Serial:
-		return version{soa: soa}, nil
-	case !newer(soa.Serial, have.Serial):
-		return version{}, fmt.Errorf("the primary has serial %d, which is behind %d, the one here: raise it there", soa.Serial, have.Serial)
-	}
-	return s.transfer(dns.TypeIXFR, have, whole)
 }
 
 func (s *stream) serial() (*dns.SOA, error) {
@@ -121,36 +113,40 @@ func (s *stream) serial() (*dns.SOA, error) {
 			return soa, nil
 		}
 	}
-	return nil, fmt.Errorf("%s does not serve the zone %s", s.p.addr, s.p.origin)
+	return nil, fmt.Errorf("the primary does not serve the zone %s", s.p.origin)
 }
 
-func (s *stream) transfer(qtype uint16, have *dns.SOA, whole func(dns.RR) error) (version, error) {
+func (s *stream) transfer(have *dns.SOA, whole func(dns.RR) error) (*decoder, error) {
+	qtype := dns.TypeAXFR
+	if have != nil {
+		qtype = dns.TypeIXFR
+	}
 	what := dns.TypeToString[qtype]
 	if err := s.ask(qtype, have); err != nil {
-		return version{}, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	d := &decoder{origin: s.p.origin, have: have, whole: whole}
-	for d.state != ended {
+	for d.state != ended && !d.upToDate() {
 		m, err := s.next()
 		if err != nil {
-			return version{}, fmt.Errorf("%s: %w", what, err)
+			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		if len(m.Answer) == 0 {
-			return version{}, fmt.Errorf("%s: %w: a message without records", what, errTransfer)
+			return nil, fmt.Errorf("%s: %w: a message without records", what, errTransfer)
 		}
 		if s.records += len(m.Answer); s.records > s.p.limits.Records {
-			return version{}, fmt.Errorf("%s: more than %d records", what, s.p.limits.Records)
+			return nil, fmt.Errorf("%s: more than %d records", what, s.p.limits.Records)
 		}
 		for _, rr := range m.Answer {
 			if err := d.add(rr); err != nil {
-				return version{}, fmt.Errorf("%s: %w", what, err)
+				return nil, fmt.Errorf("%s: %w", what, err)
 			}
 		}
-		if d.upToDate() {
-			return version{soa: d.soa}, s.end()
-		}
 	}
-	return version{soa: d.soa, whole: d.delta == nil, delta: d.delta}, s.end()
+	if err := s.end(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return d, nil
 }
 
 // ask sends a query for the zone.
