@@ -108,7 +108,7 @@ func (d *Decision) check() error {
 		return fmt.Errorf("decision: question name %x is not in wire form, lower case and uncompressed", d.Name)
 	case d.Transport < UDP || d.Transport > DoQ:
 		return fmt.Errorf("decision: unknown transport %d", d.Transport)
-	case d.Action < StopPage || d.Action > Explained:
+	case d.Action < StopPage || d.Action > LocalData:
 		return fmt.Errorf("decision: unknown action %d", d.Action)
 	case len(d.Matches) < 1 || len(d.Matches) > MaxMatches:
 		return fmt.Errorf("decision: %d matches; between 1 and %d are possible", len(d.Matches), MaxMatches)

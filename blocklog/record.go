@@ -52,6 +52,18 @@ const (
 	NoData
 	// Explained: NODATA with a structured error instead of a forged address.
 	Explained
+
+	// What only the operator's own feeds do, in a journal of their own. The
+	// official lists know none of it.
+
+	// NXDomain: there is no such name.
+	NXDomain
+	// Dropped: nothing was answered.
+	Dropped
+	// TCPOnly: a word to ask again by TCP.
+	TCPOnly
+	// LocalData: records of the feed.
+	LocalData
 )
 
 // String is the word that JSON lines and audit leaves use.
@@ -63,6 +75,14 @@ func (a Action) String() string {
 		return "nodata"
 	case Explained:
 		return "explained"
+	case NXDomain:
+		return "nxdomain"
+	case Dropped:
+		return "drop"
+	case TCPOnly:
+		return "tcp-only"
+	case LocalData:
+		return "local-data"
 	}
 	return "unknown"
 }

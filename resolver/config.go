@@ -31,6 +31,7 @@ type Config struct {
 	Metrics    MetricsConfig    `yaml:"metrics"`     //
 	Control    ControlConfig    `yaml:"control"`     //
 	RPZ        RPZConfig        `yaml:"rpz"`         // the lists given onwards
+	Feeds      FeedsConfig      `yaml:"feeds"`       // the operator's own
 	LogLevel   string           `yaml:"log_level"`   // debug, info, warn, error
 }
 
@@ -191,6 +192,7 @@ func LoadConfig(path string) (*Config, error) {
 func (c *Config) resolvePaths(dir string) {
 	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Recursion.AnchorState, &c.Store, &c.Blocklog.Dir, &c.Control.Socket, &c.Guard.Ranking.File, &c.RPZ.Keys, &c.RPZ.File}
 	paths = append(paths, c.Serving.paths()...)
+	paths = append(paths, c.Feeds.paths()...)
 	for i := range c.Guard.Protected {
 		paths = append(paths, &c.Guard.Protected[i])
 	}
@@ -266,6 +268,9 @@ func (c *Config) check() error {
 	}
 	if err := c.RPZ.check(c.Lists); err != nil {
 		return fmt.Errorf("rpz.%w", err)
+	}
+	if err := c.Feeds.check(c.Blocklog.Dir); err != nil {
+		return fmt.Errorf("feeds.%w", err)
 	}
 	seen := make(map[string]bool)
 	for i := range c.Lists {

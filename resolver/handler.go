@@ -23,6 +23,9 @@ type session struct {
 	part    part          // which lists it answers by
 	counted bool          // the question at hand counts for a trial
 
+	screened screened // what feeds say of the question at hand
+	answered answered // what they are shown
+
 	options []byte // storage of query.Options
 	slip    bool   // whether the last throttled UDP question got nothing
 
@@ -59,6 +62,11 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 	if err == nil && has == cookie.Malformed {
 		rcode = dns.RcodeFormatError
 	}
+	if s.feeds != nil && rcode == dns.RcodeNotImplemented {
+		if reply, taken := s.notified(dst, packet, from); taken {
+			return reply, transport.Reply
+		}
+	}
 	if rcode != dns.RcodeSuccess {
 		return wire.AppendError(dst, q, rcode, limit), transport.Reply
 	}
@@ -86,6 +94,12 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 		return reply, transport.Reply
 	}
 
+	if s.feeds != nil && !exempt {
+		if reply, verdict, done := s.screen(dst, lists, from, limit); done {
+			return reply, verdict
+		}
+	}
+
 	now := s.clock()
 	cached, ok := s.answers.Get(q.Name(), q.Type, q.DO, q.CD, now)
 	if !ok {
@@ -96,6 +110,11 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 	}
 	if hit, target := firstListed(lists, cached.Targets); target != nil {
 		return s.block(dst, lists, hit, target, from, limit), transport.Reply
+	}
+	if s.feeds != nil {
+		if reply, verdict, done := s.screenAnswer(dst, lists, cached.Stored, from, limit); done {
+			return reply, verdict
+		}
 	}
 	s.tally.Observe(q.Name())
 	return wire.Patch(dst, cached.Stored, q, cached.Age(now), limit), transport.Reply
@@ -116,7 +135,13 @@ func (s *session) block(dst []byte, lists *policy.Generation, hit policy.Hit, na
 		s.shares[s.part].blocked.Add(1)
 	}
 	reply, action := s.lead(dst, hit, limit)
+	s.note(lists, hit, name, from, action)
+	return reply
+}
 
+// note keeps a decision for Commit.
+func (s *session) note(lists *policy.Generation, hit policy.Hit, name []byte, from transport.Meta, action blocklog.Action) {
+	q := &s.query
 	first := len(s.matches)
 	s.matches = lists.AppendMatches(s.matches, hit, name)
 	at := len(s.names)
@@ -130,7 +155,6 @@ func (s *session) block(dst []byte, lists *policy.Generation, hit policy.Hit, na
 		Count:     1,
 	})
 	s.categories = append(s.categories, hit.Category())
-	return reply
 }
 
 // lead appends the reply for a listed name: to the stop page, or with a

@@ -155,6 +155,9 @@ func Check(c Config) error {
 	if _, err := c.Guard.protected(); err != nil {
 		return fmt.Errorf("guard.%w", err)
 	}
+	if err := c.Feeds.checkFiles(); err != nil {
+		return err
+	}
 	for i := range c.Lists {
 		l := &c.Lists[i]
 		if _, err := os.ReadFile(l.Root); err != nil {

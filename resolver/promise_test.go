@@ -15,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"cordon/blocklist"
+	"cordon/resolver/policy"
 	"cordon/signing"
 )
 
@@ -255,4 +258,65 @@ func TestTheControlSocketRedirectsNothing(t *testing.T) {
 		}
 	}
 	o.wantFree(t)
+}
+
+// TestNoFeedRedirects has a feed of the operator try: by the page's address and its
+// disguises, by its name, and by names that are listed, from each trigger, and
+// before the list is known that makes an address a stop page's.
+func TestNoFeedRedirects(t *testing.T) {
+	n := newInternet(t,
+		"victim.example. 60 IN A 192.0.2.10", "victim.example. 60 IN AAAA 2001:db8::10", "stop.example. 60 IN A 198.51.100.80",
+		"to-page.example. 60 IN CNAME stop.example.", "at-page.example. 60 IN A 198.51.100.80", "at-page.example. 60 IN AAAA 64:ff9b::c633:6450",
+		"to-listed.example. 60 IN CNAME www.propagande.example.", "www.propagande.example. 60 IN A 192.0.2.66")
+	leads := []string{
+		"A 198.51.100.80", "AAAA ::ffff:198.51.100.80", "AAAA 64:ff9b::198.51.100.80", "AAAA 2002:c633:6450::1", "A 192.0.2.1\n%[1]s A 198.51.100.80",
+		"CNAME stop.example.", "CNAME STOP.Example.", "CNAME to-page.example.", "CNAME at-page.example.",
+		"CNAME propagande.example.", "CNAME www.propagande.example.", "CNAME *.propagande.example.", "CNAME to-listed.example.",
+		"MX 10 stop.example.", "SRV 0 0 443 stop.example.", "HTTPS 1 stop.example. ipv4hint=198.51.100.80", "DNAME stop.example.",
+	}
+	triggers := []string{victim, "*.example", "32.10.2.0.192.rpz-ip", "32.1.0.0.127.rpz-client-ip"}
+	try := func(t *testing.T, f *fed) {
+		t.Helper()
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeSRV, dns.TypeHTTPS, dns.TypeTXT, dns.TypeCNAME} {
+			reply := f.ask(victim+".", qtype)
+			if reply == nil {
+				t.Fatal("no answer")
+			}
+			text := strings.ToLower(reply.String())
+			for _, page := range []string{"198.51.100.80", "c633:6450", "stop.example", "propagande"} {
+				if strings.Contains(text, page) {
+					t.Errorf("%s leads to %s: %v", dns.TypeToString[qtype], page, reply)
+				}
+			}
+			if blocked(reply) {
+				t.Errorf("%s: said to be listed: %v", dns.TypeToString[qtype], reply)
+			}
+			// What was left out leaves nothing free: the rule holds.
+			if qtype == dns.TypeA && !byFeed(reply) {
+				t.Errorf("the rule is gone: %v", reply)
+			}
+		}
+	}
+	for _, trigger := range triggers {
+		for _, lead := range leads {
+			rules := trigger + " " + strings.ReplaceAll(lead, "%[1]s", trigger)
+			t.Run(rules, func(t *testing.T) {
+				try(t, newFed(t, n, rules))
+			})
+			t.Run("before the list: "+rules, func(t *testing.T) {
+				f := newFed(t, n)
+				p, err := policy.New([]policy.List{{Name: "national"}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.policy = p // nothing is listed yet, so nothing leads to a page
+				f.with(rules)
+				enforce(t, f.Resolver, 1, "propagande.example")
+				try(t, f)
+			})
+		}
+	}
+	// The list itself, as a peer would get it, is no feed that redirects.
+	f := newFed(t, n, victim+" A 198.51.100.80\n*."+victim+" A 198.51.100.80\n"+victim+" AAAA 2001:db8::80")
+	try(t, f)
 }

@@ -52,6 +52,9 @@ func (r *Resolver) Resolve(ctx context.Context, packet []byte, from transport.Me
 func (s *session) resolve(ctx context.Context, from transport.Meta) []byte {
 	q := &s.query
 	limit := q.Limit(from.Stream())
+	if s.feeds != nil && s.screened.alias.Action() != 0 {
+		return s.follow(ctx, from, limit)
+	}
 	stop, exempt := s.listed, s.exempt.covers(from)
 	if exempt {
 		stop = nil
@@ -66,7 +69,7 @@ func (s *session) resolve(ctx context.Context, from transport.Meta) []byte {
 		s.spent.Add(result.Spent)
 		lists := s.policy.Current()
 		if result.Stopped == "" {
-			return s.finish(result, lists, from, limit)
+			return s.finish(ctx, result, lists, from, limit)
 		}
 		target, err := wire.ParseName(result.Stopped)
 		if err != nil {
@@ -81,12 +84,15 @@ func (s *session) resolve(ctx context.Context, from transport.Meta) []byte {
 }
 
 // finish stores what was resolved for those who ask next and makes the reply.
-func (s *session) finish(result *iterate.Result, lists *policy.Generation, from transport.Meta, limit int) []byte {
+func (s *session) finish(ctx context.Context, result *iterate.Result, lists *policy.Generation, from transport.Meta, limit int) []byte {
 	q := &s.query
 	stored, err := wire.Store(outcome(q, result))
 	if err != nil {
 		s.log.Warn("an answer cannot be packed", "error", err)
 		return wire.AppendError(nil, q, dns.RcodeServerFailure, limit)
+	}
+	if s.feeds != nil {
+		s.serversOf(ctx, stored)
 	}
 	s.answers.Put(q.Name(), q.Type, q.DO, q.CD, stored, min(result.TTL, maxStored), s.clock())
 	if s.exempt.covers(from) {
@@ -94,6 +100,14 @@ func (s *session) finish(result *iterate.Result, lists *policy.Generation, from 
 	}
 	if hit, target := firstListed(lists, stored.Targets); target != nil {
 		return s.block(nil, lists, hit, target, from, limit)
+	}
+	if s.feeds != nil {
+		switch reply, verdict, done := s.screenAnswer(nil, lists, stored, from, limit); {
+		case done && verdict == transport.Later:
+			return s.follow(ctx, from, limit)
+		case done:
+			return reply
+		}
 	}
 	s.tally.Observe(q.Name())
 	return wire.Patch(nil, stored, q, 0, limit)

@@ -63,6 +63,7 @@ type Resolver struct {
 	upstream  *transport.Upstream // nil: Surroundings.Exchange is used
 	anchors   *anchors.Tracker
 	journal   *blocklog.Journal
+	feeds     *feeds // nil: none
 	metrics   *metrics
 	sessions  sync.Pool // of *session, for workers
 
@@ -167,6 +168,9 @@ func (r *Resolver) build(s Surroundings) (err error) {
 	if c.Guard.Popular.PerMillion > 0 {
 		r.traffic = blocklist.NewPopularity(r.clock)
 	}
+	if err := r.openFeeds(); err != nil {
+		return err
+	}
 	for i := range c.Lists {
 		w, err := r.watch(&c.Lists[i])
 		if err != nil {
@@ -230,6 +234,9 @@ func (r *Resolver) Run(ctx context.Context) error {
 	for _, w := range r.watchers {
 		w.Restore()
 	}
+	if r.feeds != nil {
+		r.feeds.Restore()
+	}
 
 	// What serves the clients ends first; what it stands on ends after it.
 	below, endBelow := context.WithCancel(context.WithoutCancel(ctx))
@@ -240,6 +247,9 @@ func (r *Resolver) Run(ctx context.Context) error {
 	}
 	background.Go(func() error { return r.iterator.Run(below) })
 	background.Go(func() error { return r.anchors.Run(below, r.iterator) })
+	if r.feeds != nil {
+		background.Go(func() error { return r.runFeeds(below) })
+	}
 	if r.certificates != nil {
 		background.Go(func() error { return r.certificates.Run(below) })
 	}
@@ -313,6 +323,9 @@ func (r *Resolver) close() {
 	}
 	if r.primary != nil {
 		r.primary.Close()
+	}
+	if r.feeds != nil {
+		r.feeds.log.close()
 	}
 	if r.journal != nil {
 		if err := r.journal.Close(); err != nil {

@@ -27,7 +27,7 @@ func newAnswer(page blocklist.StopPage, ttl uint32, serial uint64) *answer {
 		ttl:  ttl,
 		a:    addresses(page.IPv4),
 		aaaa: addresses(page.IPv6),
-		soa:  soa(serial, ttl),
+		soa:  SOA(serial, ttl),
 		// RFC 8914 §4.5: the address is not the owner's. §4.17: someone other
 		// than the operator demanded it.
 		forged:   []wire.EDE{{Code: dns.ExtendedErrorCodeForgedAnswer}, censored},
@@ -69,10 +69,10 @@ func addresses(all []netip.Addr) [][]byte {
 	return rdata
 }
 
-// soa is the RDATA of a SOA for one empty answer: names as in RFC 6303 §3, the
-// list's serial (its low 32 bits), and the answer's TTL as the time for which
+// SOA is the RDATA of a SOA for one empty answer: names as in RFC 6303 §3, the
+// serial (its low 32 bits), and the answer's TTL as the time for which
 // nothing may be believed (RFC 2308 §5).
-func soa(serial uint64, ttl uint32) []byte {
+func SOA(serial uint64, ttl uint32) []byte {
 	rdata := []byte("\x09localhost\x00\x06nobody\x07invalid\x00")
 	for _, n := range []uint32{uint32(serial), 3600, 1200, 604800, ttl} {
 		rdata = binary.BigEndian.AppendUint32(rdata, n)

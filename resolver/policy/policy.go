@@ -146,6 +146,7 @@ type enforced struct {
 	index   *blocklist.Index
 	tags    *tags
 	answers []*answer         // by number of the category
+	pages   pages             // that its names lead to
 	entries []blocklist.Entry // for people: the query path reads tags
 }
 
@@ -160,6 +161,7 @@ func newEnforced(name string, list *blocklist.List, index *blocklist.Index) (*en
 		header:  list.Header,
 		index:   index,
 		tags:    t,
+		pages:   newPages(list.Categories),
 		entries: list.Entries,
 	}
 	for _, category := range t.categories {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -34,6 +35,9 @@ type Stored struct {
 	// SVCB and HTTPS records of the answer section, in order, wire form, lower
 	// case. Each is subject to the policy on each reply.
 	Targets [][]byte
+	// Servers are the names of the servers of the zones that answered, wire form,
+	// lower case; nil: not kept. They are set before the reply is shared.
+	Servers [][]byte
 	// TTL is the lowest TTL of all records, in seconds; 0 if there are none.
 	TTL uint32
 
@@ -86,10 +90,29 @@ func (s *Stored) Size() int {
 	for _, t := range s.Targets {
 		size += cap(t)
 	}
+	for _, n := range s.Servers {
+		size += 24 + cap(n)
+	}
 	for _, e := range s.EDE {
 		size += len(e.Text)
 	}
 	return size
+}
+
+// Address gives the address in the i-th record of the answer section; false where
+// that is not an A or AAAA record. ok is false past the last record.
+func (s *Stored) Address(i int) (addr netip.Addr, is, ok bool) {
+	if i >= int(binary.BigEndian.Uint16(s.packet[6:])) {
+		return netip.Addr{}, false, false
+	}
+	const typ, length, data = -4, 4, 6 // from the TTL (RFC 1035 §4.1.3)
+	at := int(s.ttls[i])
+	n := int(binary.BigEndian.Uint16(s.packet[at+length:]))
+	switch t := binary.BigEndian.Uint16(s.packet[at+typ:]); {
+	case t == dns.TypeA && n == 4, t == dns.TypeAAAA && n == 16:
+		addr, is = netip.AddrFromSlice(s.packet[at+data : at+data+n])
+	}
+	return addr, is, true
 }
 
 // Patch appends s as the reply to q, whose question must be the one that s

@@ -131,15 +131,15 @@ good.bad.example CNAME rpz-passthru.
 		action Action
 		entry  string
 	}{
-		"bad.example.":          {NXDomain, "bad.example."},
-		"www.bad.example.":      {NoData, "*.bad.example."},
-		"a.b.bad.example.":      {NoData, "*.bad.example."},
-		"good.bad.example.":     {Passthru, "good.bad.example."},
-		"x.good.bad.example.":   {NoData, "*.bad.example."},
-		"deep.bad.example.":     {NoData, "*.bad.example."},
-		"x.y.deep.bad.example.": {Drop, "*.deep.bad.example."},
+		"bad.example.":          {NXDomain, "bad.example"},
+		"www.bad.example.":      {NoData, "*.bad.example"},
+		"a.b.bad.example.":      {NoData, "*.bad.example"},
+		"good.bad.example.":     {Passthru, "good.bad.example"},
+		"x.good.bad.example.":   {NoData, "*.bad.example"},
+		"deep.bad.example.":     {NoData, "*.bad.example"},
+		"x.y.deep.bad.example.": {Drop, "*.deep.bad.example"},
 		"only.example.":         {},
-		"x.only.example.":       {NXDomain, "*.only.example."},
+		"x.only.example.":       {NXDomain, "*.only.example"},
 		"xbad.example.":         {},
 	} {
 		m, _ := s.Question(asked(t, name))
@@ -148,7 +148,7 @@ good.bad.example CNAME rpz-passthru.
 		}
 	}
 	all := NewSet([]*Zone{compile(t, "* CNAME .")})
-	if m, _ := all.Question(asked(t, "www.example.")); m.Action() != NXDomain || m.Entry() != "*." {
+	if m, _ := all.Question(asked(t, "www.example.")); m.Action() != NXDomain || m.Entry() != "*" {
 		t.Errorf("a rule for all names: %v by %q", m.Action(), m.Entry())
 	}
 }
@@ -213,17 +213,17 @@ func TestPrecedence(t *testing.T) {
 		answer       said
 		entry, where string
 	}{
-		{"the feed that stands first", []string{"x.example CNAME .", "x.example CNAME rpz-passthru."}, said{}, "x.example.", first},
+		{"the feed that stands first", []string{"x.example CNAME .", "x.example CNAME rpz-passthru."}, said{}, "x.example", first},
 		{"a client's address before its question", []string{"x.example CNAME .\n32.1.2.0.192.rpz-client-ip CNAME ."}, said{}, "rpz-client-ip", first},
-		{"the question before the answer", []string{"x.example CNAME .\n24.0.2.0.192.rpz-ip CNAME rpz-drop."}, said{addresses: []string{"192.0.2.9"}}, "x.example.", first},
+		{"the question before the answer", []string{"x.example CNAME .\n24.0.2.0.192.rpz-ip CNAME rpz-drop."}, said{addresses: []string{"192.0.2.9"}}, "x.example", first},
 		{"the answer in the first feed before the question in the second", []string{"24.0.2.0.192.rpz-ip CNAME .", "x.example CNAME ."}, said{addresses: []string{"192.0.2.9"}}, "rpz-ip 192.0.2.0/24", first},
 		{"the answer before its servers", []string{"24.0.2.0.192.rpz-ip CNAME .\nns.evil.example.rpz-nsdname CNAME ."}, said{addresses: []string{"192.0.2.9"}, servers: []string{"ns.evil.example."}}, "rpz-ip 192.0.2.0/24", first},
-		{"the chain in its order, whatever the feed", []string{"c.example CNAME .", "b.example CNAME ."}, said{targets: []string{"b.example.", "c.example."}}, "b.example.", "second"},
-		{"addresses at the end of the chain", []string{"24.0.2.0.192.rpz-ip CNAME .", "b.example CNAME ."}, said{targets: []string{"b.example.", "c.example."}, addresses: []string{"192.0.2.9"}}, "b.example.", "second"},
+		{"the chain in its order, whatever the feed", []string{"c.example CNAME .", "b.example CNAME ."}, said{targets: []string{"b.example.", "c.example."}}, "b.example", "second"},
+		{"addresses at the end of the chain", []string{"24.0.2.0.192.rpz-ip CNAME .", "b.example CNAME ."}, said{targets: []string{"b.example.", "c.example."}, addresses: []string{"192.0.2.9"}}, "b.example", "second"},
 		{"the longest of the prefixes", []string{"8.0.0.0.10.rpz-ip CNAME .\n24.0.2.0.192.rpz-ip CNAME ."}, said{addresses: []string{"10.0.0.1", "192.0.2.9"}}, "rpz-ip 192.0.2.0/24", first},
 		{"of equal ones the smallest address", []string{"24.0.2.0.192.rpz-ip CNAME .\n24.0.0.0.10.rpz-ip CNAME ."}, said{addresses: []string{"192.0.2.9", "10.0.0.1"}}, "rpz-ip 10.0.0.0/24", first},
 		{"an IPv4 prefix counts as its IPv6 form", []string{"24.0.2.0.192.rpz-ip CNAME .\n64.zz.db8.2001.rpz-ip CNAME ."}, said{addresses: []string{"2001:db8::1", "192.0.2.9"}}, "rpz-ip 192.0.2.0/24", first},
-		{"the smallest of the server names", []string{"*.b.example.rpz-nsdname CNAME .\n*.a.example.rpz-nsdname CNAME ."}, said{servers: []string{"a.b.example.", "z.a.example."}}, "rpz-nsdname *.a.example.", first},
+		{"the smallest of the server names", []string{"*.b.example.rpz-nsdname CNAME .\n*.a.example.rpz-nsdname CNAME ."}, said{servers: []string{"a.b.example.", "z.a.example."}}, "rpz-nsdname *.a.example", first},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var zones []*Zone

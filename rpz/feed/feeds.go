@@ -67,7 +67,7 @@ type keeper struct {
 	zone      *Zone // in force; nil: none
 	confirmed time.Time
 	failure   string // why the last attempt failed; "" if it did not
-	refused   bool   // what the last attempt brought was not put in force
+	trouble   trouble
 
 	alarm string // that was said last; of the goroutine of Restore and Run
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -60,3 +61,30 @@ func (s *stamp) look(path string) (fresh bool, err error) {
 func same(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
+
+// CheckFile reads the file of a feed and says what would keep it from being put in
+// force.
+func CheckFile(c Config) error {
+	f, err := os.Open(c.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	k, err := newCompiler(c.Name, dns.CanonicalName(c.Zone), anywhere{})
+	if err != nil {
+		return err
+	}
+	if err := readZone(f, c.File, dns.CanonicalName(c.Zone), Limits{}.orDefault(), k.add); err != nil {
+		return err
+	}
+	if _, err := judge(k); err != nil {
+		return fmt.Errorf("%s: %w", c.File, err)
+	}
+	return nil
+}
+
+// anywhere is where no stop page is known.
+type anywhere struct{}
+
+func (anywhere) StopPageAddress(netip.Addr) bool { return false }
+func (anywhere) StopPageName([]byte) bool        { return false }

@@ -159,10 +159,7 @@ func (k *keeper) confirm() error {
 	k.mu.Lock()
 	k.confirmed = now
 	k.mu.Unlock()
-	if err := k.f.store.confirm(k.c.Name, now); err != nil {
-		return fmt.Errorf("keep when the feed was confirmed: %w", err)
-	}
-	return nil
+	return k.f.store.confirm(k.c.Name, now)
 }
 
 // transfer fetches the version after have (nil: all of it). It is compiled and

@@ -51,8 +51,9 @@ func (m *Match) Entry() string {
 	switch m.Trigger {
 	case QName, NSDName:
 		text, _, _ = dns.UnpackDomainName(m.name, 0) // a name, as the table holds no other
+		text = strings.TrimSuffix(text, ".")
 		if m.wild {
-			text = "*." + strings.TrimPrefix(text, ".") // "*." for all names
+			text = strings.TrimSuffix("*."+text, ".")
 		}
 	case ResponseIP:
 		text = m.prefix.String()

@@ -55,13 +55,25 @@ func (k *keeper) status(now time.Time) Status {
 	age := now.Sub(k.confirmed)
 	s.Stale = most > 0 && age > most
 	switch {
-	case k.refused:
+	case k.trouble == refusedVersion:
 		s.Alarm = fmt.Sprintf("the newest version is not put in force, serial %d stays%s", s.Serial, because)
+	case k.trouble == notKept:
+		s.Alarm = fmt.Sprintf("serial %d is in force and not on disk%s", s.Serial, because)
 	case s.Stale:
 		s.Alarm = fmt.Sprintf("stale: serial %d was last known to be the newest %s ago, more than %s; it stays in force%s", s.Serial, age.Round(time.Second), most, because)
 	}
 	return s
 }
+
+// trouble is what of a failure is an alarm at once. That a primary is not to be
+// reached becomes one when the feed is stale.
+type trouble uint8
+
+const (
+	noTrouble trouble = iota
+	refusedVersion
+	notKept
+)
 
 // report notes how the last look at the source went, and says in the log when that
 // changes.
@@ -71,9 +83,18 @@ func (k *keeper) report(err error) {
 		text = err.Error()
 	}
 	var refused *refusedError
+	var kept *keepError
+	t := noTrouble
+	switch {
+	case err == nil:
+	case errors.As(err, &kept):
+		t = notKept
+	case k.c.File != "" || errors.As(err, &refused): // a file of one's own is always to be had
+		t = refusedVersion
+	}
 	k.mu.Lock()
 	before := k.failure
-	k.failure, k.refused = text, errors.As(err, &refused)
+	k.failure, k.trouble = text, t
 	k.mu.Unlock()
 	k.failed = err != nil
 	switch {
@@ -96,7 +117,7 @@ func (k *keeper) sayAlarm() {
 	case s.Stale:
 		kind = "stale"
 	default:
-		kind = "refused"
+		kind = s.Failure
 	}
 	switch {
 	case kind == k.alarm:
@@ -109,41 +130,47 @@ func (k *keeper) sayAlarm() {
 }
 
 // Collector gives the feeds' metrics.
-func (f *Feeds) Collector() prometheus.Collector { return collector{f} }
+func (f *Feeds) Collector() prometheus.Collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, append([]string{"feed"}, labels...), nil)
+	}
+	return &collector{f,
+		desc("cordon_feed_rules", "Rules of a feed, by what became of them: active, unsupported, refused (would lead to a stop page), invalid.", "state"),
+		desc("cordon_feed_serial", "Serial of the feed's version in force."),
+		desc("cordon_feed_age_seconds", "Time since the feed's version in force was last known to be the newest; of a file, since it was written."),
+		desc("cordon_feed_stale", "1 while the feed is older than max_age or its SOA's expire. It stays in force."),
+		desc("cordon_feed_alarm", "1 while nothing of the feed is in force, its newest version is refused, it cannot be kept on disk, or it is stale. cordon-resolver status says why."),
+	}
+}
 
-type collector struct{ f *Feeds }
-
-var (
-	rulesDesc  = prometheus.NewDesc("cordon_feed_rules", "Rules of a feed, by what became of them: active, unsupported, refused (would lead to a stop page), invalid.", []string{"feed", "state"}, nil)
-	serialDesc = prometheus.NewDesc("cordon_feed_serial", "Serial of the feed's version in force.", []string{"feed"}, nil)
-	ageDesc    = prometheus.NewDesc("cordon_feed_age_seconds", "Time since the feed's version in force was last known to be the newest; of a file, since it was written.", []string{"feed"}, nil)
-	staleDesc  = prometheus.NewDesc("cordon_feed_stale", "1 while the feed is older than max_age or its SOA's expire. It stays in force.", []string{"feed"}, nil)
-	alarmDesc  = prometheus.NewDesc("cordon_feed_alarm", "1 while nothing of the feed is in force, its newest version is refused, or it is stale. cordon-resolver status says why.", []string{"feed"}, nil)
-)
+type collector struct {
+	f                                *Feeds
+	rules, serial, age, stale, alarm *prometheus.Desc
+}
 
 // Describe implements prometheus.Collector.
-func (c collector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{rulesDesc, serialDesc, ageDesc, staleDesc, alarmDesc} {
+func (c *collector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.rules, c.serial, c.age, c.stale, c.alarm} {
 		to <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (c collector) Collect(to chan<- prometheus.Metric) {
+func (c *collector) Collect(to chan<- prometheus.Metric) {
 	now := c.f.s.Clock()
 	for _, s := range c.f.Status() {
 		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{s.Name}, labels...)...)
 		}
-		gauge(rulesDesc, float64(s.Rules.Active), "active")
-		gauge(rulesDesc, float64(s.Rules.Unsupported), "unsupported")
-		gauge(rulesDesc, float64(s.Rules.Refused), "refused")
-		gauge(rulesDesc, float64(s.Rules.Invalid), "invalid")
-		gauge(staleDesc, oneIf(s.Stale))
-		gauge(alarmDesc, oneIf(s.Alarm != ""))
+		gauge(c.rules, float64(s.Rules.Active), "active")
+		gauge(c.rules, float64(s.Rules.Unsupported), "unsupported")
+		gauge(c.rules, float64(s.Rules.Refused), "refused")
+		gauge(c.rules, float64(s.Rules.Invalid), "invalid")
+		gauge(c.stale, oneIf(s.Stale))
+		gauge(c.alarm, oneIf(s.Alarm != ""))
 		if s.Loaded {
-			gauge(serialDesc, float64(s.Serial))
-			gauge(ageDesc, now.Sub(s.Confirmed).Seconds())
+			gauge(c.serial, float64(s.Serial))
+			gauge(c.age, now.Sub(s.Confirmed).Seconds())
 		}
 	}
 }

@@ -71,10 +71,16 @@ func (s *store) save(feed, origin string, records func(to func(dns.RR) error) er
 		return out.Flush()
 	})
 	if err != nil {
-		return fmt.Errorf("keep feed %s in %s: %w", feed, s.path(feed), err)
+		return &keepError{fmt.Errorf("keep the feed in %s: %w", s.path(feed), err)}
 	}
 	return nil
 }
+
+// keepError: a version could not be kept on disk.
+type keepError struct{ err error }
+
+func (k *keepError) Error() string { return k.err.Error() }
+func (k *keepError) Unwrap() error { return k.err }
 
 func writeRecord(w io.Writer, buf []byte, rr dns.RR) error {
 	buf = buf[:cap(buf)]
@@ -151,7 +157,10 @@ func readStored(in io.Reader, origin string, to func(dns.RR) error) error {
 // confirm notes that the source has nothing newer. Where that is lost, the version
 // looks older than it is.
 func (s *store) confirm(feed string, at time.Time) error {
-	return os.Chtimes(s.path(feed), time.Time{}, at)
+	if err := os.Chtimes(s.path(feed), time.Time{}, at); err != nil {
+		return &keepError{fmt.Errorf("keep when the feed was confirmed: %w", err)}
+	}
+	return nil
 }
 
 // summed is a reader that keeps a checksum of what was read.
