@@ -20,6 +20,7 @@ import (
 	"cordon/blocklog"
 	"cordon/resolver/anchors"
 	"cordon/resolver/policy"
+	"cordon/rpz/feed"
 )
 
 // Status is what `cordon-resolver status` shows.
@@ -30,6 +31,7 @@ type Status struct {
 	Lists   []policy.Summary `json:"lists"`
 	Waiting []string         `json:"waiting"` // configured lists that are not loaded yet
 	Held    []Held           `json:"held"`    // what guards and people have stopped, by list
+	Feeds   []feed.Status    `json:"feeds"`   // the operator's own, in order of precedence
 	Anchors anchors.Status   `json:"anchors"` // that DNSSEC validation starts from
 }
 
@@ -40,6 +42,7 @@ type Why struct {
 	Covering []policy.Covering `json:"covering"` // the first is enforced
 	Aside    []NotEnforced     `json:"aside"`    // entries that cover it and are not enforced
 	Would    string            `json:"would"`    // what a question for it gets, in words
+	Feeds    []FeedSays        `json:"feeds"`    // rules of the operator's feeds for it; they come after the lists
 	Last     []LastDecision    `json:"last"`     // the last decisions on it, the latest first
 	Ready    bool              `json:"ready"`
 }
@@ -130,7 +133,10 @@ func writeJSON(w http.ResponseWriter, v any) {
 // Status reports what is in force.
 func (r *Resolver) Status() Status {
 	g := r.policy.Current()
-	s := Status{Version: r.version, Started: r.started, Ready: g.Ready(), Lists: g.Lists(), Waiting: []string{}, Held: r.Held(), Anchors: r.anchors.Status()}
+	s := Status{Version: r.version, Started: r.started, Ready: g.Ready(), Lists: g.Lists(), Waiting: []string{}, Held: r.Held(), Anchors: r.anchors.Status(), Feeds: []feed.Status{}}
+	if r.feeds != nil {
+		s.Feeds = r.feeds.Status()
+	}
 	serials := g.Serials()
 	for _, l := range r.config.Lists {
 		if _, loaded := serials[l.Name]; !loaded {
@@ -151,7 +157,7 @@ func (r *Resolver) Why(name string) (Why, error) {
 		return Why{}, err
 	}
 	g := r.policy.Current()
-	w := Why{Name: canonical, Covering: g.Covering(wire), Aside: []NotEnforced{}, Would: g.Would(wire), Ready: g.Ready()}
+	w := Why{Name: canonical, Covering: g.Covering(wire), Aside: []NotEnforced{}, Would: g.Would(wire), Feeds: r.feedsSay(wire), Ready: g.Ready()}
 	w.Listed = len(w.Covering) > 0
 	for _, l := range r.watchers {
 		running := l.View().Running

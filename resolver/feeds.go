@@ -63,6 +63,14 @@ func (r *Resolver) openFeeds() error {
 	return nil
 }
 
+// extendedErrors are those of RESINFO: with feeds, also what these say.
+func (c *Config) extendedErrors() []uint16 {
+	if len(c.Feeds.Zones) == 0 {
+		return extendedErrors
+	}
+	return append(slices.Clone(extendedErrors), blockedByFeed.Code)
+}
+
 // screened is what feeds have to say of the question at hand.
 type screened struct {
 	set   *feed.Set  // nil: nothing, or nothing more
@@ -332,6 +340,27 @@ func (s *session) forbid(lists *policy.Generation, hit policy.Hit, name []byte, 
 	s.feeds.log.refused.Inc()
 	s.note(lists, hit, name, from, blocklog.NoData)
 	return none()
+}
+
+// FeedSays is what a feed would say to a question for a name, whoever asks and
+// whatever its answer is.
+type FeedSays struct {
+	Feed   string `json:"feed"`
+	Serial uint32 `json:"serial"`
+	Rule   string `json:"rule"`
+	Action string `json:"action"`
+}
+
+// feedsSay says it of each feed, in order of precedence: the first one's rule holds.
+func (r *Resolver) feedsSay(name []byte) []FeedSays {
+	all := []FeedSays{}
+	if r.feeds == nil {
+		return all
+	}
+	for _, m := range r.feeds.Current().Named(name) {
+		all = append(all, FeedSays{Feed: m.Zone.Name, Serial: m.Zone.SOA.Serial, Rule: m.Entry(), Action: m.Action().String()})
+	}
+	return all
 }
 
 // notified answers a primary's word that a zone has changed (NOTIFY, RFC 1996

@@ -127,7 +127,7 @@ func (r *Resolver) build(s Surroundings) (err error) {
 		return err
 	}
 	r.local, err = local.New(local.Config{
-		QnameMin: true, ExtendedErrors: extendedErrors, InfoURL: c.Policy.InfoURL,
+		QnameMin: true, ExtendedErrors: c.extendedErrors(), InfoURL: c.Policy.InfoURL,
 		Name: c.TLS.Name, Designated: c.designations(),
 	})
 	if err != nil {

@@ -53,6 +53,9 @@ func statusCommand() *cobra.Command {
 		for i := range s.Held {
 			sayHeld(out, &s.Held[i])
 		}
+		for i := range s.Feeds {
+			sayFeed(out, &s.Feeds[i])
+		}
 		sayAnchors(out, &s)
 		return nil
 	}
@@ -134,6 +137,16 @@ func whyCommand() *cobra.Command {
 		}
 		if w.Would != "" {
 			fmt.Fprintf(out, "answer: %s\n", w.Would)
+		}
+		for i, f := range w.Feeds {
+			how := "says"
+			switch {
+			case w.Listed:
+				how = "would say, were the name not listed,"
+			case i > 0:
+				how = "would say, did none before it,"
+			}
+			fmt.Fprintf(out, "feed %s, serial %d, %s %s, by the rule %s\n", f.Feed, f.Serial, how, f.Action, f.Rule)
 		}
 		for _, d := range w.Last {
 			fmt.Fprintf(out, "decided %s: record %d, %s, %s, questions: %d\n", d.Time.Local().Format(time.DateTime), d.Seq, d.Type, d.Action, d.Count)

@@ -131,6 +131,17 @@ func (s *Set) Answer(q Question, a Answer) Match {
 	}
 }
 
+// Named gives the rule of each feed that a name (wire form, lower case) triggers, in
+// order of precedence: for people.
+func (s *Set) Named(name []byte) (all []Match) {
+	for _, z := range s.zones {
+		if m := z.question(name, netip.Addr{}, false); m.rule != 0 {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 // question tries what is known without an answer.
 func (z *Zone) question(name []byte, client netip.Addr, first bool) Match {
 	if first && len(z.clients.spans) > 0 {
