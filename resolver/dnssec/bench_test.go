@@ -44,14 +44,18 @@ func BenchmarkHashesUpToTheLimit(b *testing.B) {
 	}
 }
 
+// What Key.cost goes by.
 func BenchmarkVerify(b *testing.B) {
-	for name, algorithm := range map[string]uint8{"RSASHA256": dns.RSASHA256, "P256": dns.ECDSAP256SHA256, "Ed25519": dns.ED25519} {
-		b.Run(name, func(b *testing.B) {
-			bits := 256
-			if algorithm == dns.RSASHA256 {
-				bits = 2048
-			}
-			s := newSigner(b, "example.", algorithm, bits)
+	for _, c := range []struct {
+		name      string
+		algorithm uint8
+		bits      int
+	}{
+		{"P-256", dns.ECDSAP256SHA256, 256}, {"P-384", dns.ECDSAP384SHA384, 384}, {"Ed25519", dns.ED25519, 256},
+		{"RSA-1024", dns.RSASHA256, 1024}, {"RSA-2048", dns.RSASHA256, 2048}, {"RSA-4096", dns.RSASHA256, 4096},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			s := newSigner(b, "example.", c.algorithm, c.bits)
 			set := s.sign(b, nil, record(b, "www.example. 300 A 192.0.2.1"))
 			v := newValidator()
 			keys := v.Keys("example.", []dns.RR{s.DNSKEY})

@@ -94,7 +94,7 @@ func (d *Denial) keep(s Set) {
 // Hash is the hash of name with the parameters of the NSEC3 record x, in upper
 // case; "" when there is no allowance for it or x is too costly (RFC 9276 §3.2).
 func (v *Validator) Hash(name string, x *dns.NSEC3) string {
-	if x.Iterations > MaxIterations || x.Hash != dns.SHA1 || !v.Work.hash() {
+	if x.Iterations > MaxIterations || x.Hash != dns.SHA1 || !v.Work.hash(x) {
 		return ""
 	}
 	return hashName(name, x.Iterations, x.Salt)

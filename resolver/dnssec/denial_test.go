@@ -333,6 +333,14 @@ func TestHashingIsLimited(t *testing.T) {
 	if !p.Exhausted || d.v.Work.Spent.Hashes != 5 {
 		t.Errorf("%+v after %d hashes", p, d.v.Work.Spent.Hashes)
 	}
+	// A salt of 255 bytes makes each hash one of five blocks.
+	salt := strings.Repeat("AB", 255)
+	apex = strings.ToLower(dns.HashName("example.", dns.SHA1, 0, salt))
+	d = proven(t, "example.", apex+".example. NSEC3 1 0 0 "+salt+" "+strings.ToUpper(apex)+" NS SOA RRSIG")
+	d.v.Work.Limit.Hashes = 20
+	if p := d.NXDOMAIN(strings.Repeat("a.", 100) + "example."); !p.Exhausted || len(d.hashes) != 4 {
+		t.Errorf("%+v after %d hashes", p, len(d.hashes))
+	}
 }
 
 func TestNamesSortCanonically(t *testing.T) {

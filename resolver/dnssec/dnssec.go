@@ -77,10 +77,10 @@ type Validator struct {
 
 // Limits bounds what validation may cost (CVE-2023-50387, CVE-2023-50868).
 type Limits struct {
-	Signatures int // signature checks
+	Signatures int // signature checks, in those of ECDSA P-256 (Key.cost)
 	Failures   int // signature checks that did not verify
 	Digests    int // digests of keys, to compare with DS records
-	Hashes     int // names hashed for NSEC3
+	Hashes     int // names hashed for NSEC3; with a long salt one counts as several
 }
 
 // DefaultLimits allows several times what a long and honest chain of zones and
@@ -97,25 +97,31 @@ type Work struct {
 	Exhausted bool
 }
 
-func (w *Work) take(spent *int, limit int) bool {
+// take allows a piece of work of that cost as long as anything is left.
+func (w *Work) take(spent *int, cost, limit int) bool {
 	if *spent >= limit {
 		w.Exhausted = true
 		return false
 	}
-	*spent++
+	*spent += cost
 	return true
 }
 
-func (w *Work) signature() bool {
+func (w *Work) signature(cost int) bool {
 	if w.Spent.Failures >= w.Limit.Failures {
 		w.Exhausted = true
 		return false
 	}
-	return w.take(&w.Spent.Signatures, w.Limit.Signatures)
+	return w.take(&w.Spent.Signatures, cost, w.Limit.Signatures)
 }
 
-func (w *Work) digest() bool { return w.take(&w.Spent.Digests, w.Limit.Digests) }
-func (w *Work) hash() bool   { return w.take(&w.Spent.Hashes, w.Limit.Hashes) }
+func (w *Work) digest() bool { return w.take(&w.Spent.Digests, 1, w.Limit.Digests) }
+
+// hash is for a name with the salt of x. Each iteration hashes a digest of 20
+// bytes, the salt and 9 bytes of padding, in blocks of 64.
+func (w *Work) hash(x *dns.NSEC3) bool {
+	return w.take(&w.Spent.Hashes, (20+len(x.Salt)/2+9+63)/64, w.Limit.Hashes)
+}
 
 func exhausted() Verdict {
 	return Verdict{Status: Bogus, Code: dns.ExtendedErrorCodeOther, Text: "validation work limit reached", Exhausted: true}

@@ -353,6 +353,42 @@ func TestWorkIsLimited(t *testing.T) {
 	}
 }
 
+// Else the dearest algorithm would buy an attacker ten times the work.
+func TestDearSignaturesCountForMore(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		algorithm       uint8
+		bits            int
+		exponent        int64 // of RSA, in place of the usual one
+		checked, within int   // how many are, of a limit
+	}{
+		{"P-256", dns.ECDSAP256SHA256, 256, 0, 12, 12},
+		{"Ed25519", dns.ED25519, 256, 0, 12, 12},
+		{"P-384", dns.ECDSAP384SHA384, 384, 0, 2, 12},
+		{"RSA of 2048 bits", dns.RSASHA256, 2048, 0, 12, 12},
+		{"RSA of more than 2048 bits", dns.RSASHA256, 2304, 0, 3, 12},
+		{"the same with a long exponent", dns.RSASHA256, 2304, maxExponent, 2, 12},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSigner(t, "example.", c.algorithm, c.bits)
+			set := s.sign(t, nil, record(t, "www.example. 300 A 192.0.2.1"))
+			v := newValidator()
+			v.Work.Limit.Signatures, v.Work.Limit.Failures = c.within, c.within
+			keys := v.Keys("example.", []dns.RR{s.DNSKEY})
+			if c.exponent > 0 { // nothing verifies with it, which costs the same
+				keys.keys[0].public.(*rsa.PublicKey).E = int(c.exponent)
+			}
+			checked := 0
+			for checked <= c.within && !v.VerifyRRset(set, keys).Exhausted {
+				checked++
+			}
+			if checked != c.checked {
+				t.Errorf("%d are checked, want %d", checked, c.checked)
+			}
+		})
+	}
+}
+
 // What miekg/dns signs of each type verifies here: the canonical form is the same.
 func TestCanonicalFormOfTypesWithNames(t *testing.T) {
 	s := newSigner(t, "example.", dns.ED25519, 256)

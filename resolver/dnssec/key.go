@@ -166,6 +166,27 @@ func hashOf(algorithm uint8) crypto.Hash {
 	return 0
 }
 
+// cost is what a check with k costs, in those with a key of ECDSA P-256: some 0.07
+// ms (BenchmarkVerify).
+func (k Key) cost() int {
+	switch p := k.public.(type) {
+	case *ecdsa.PublicKey:
+		if p.Curve == elliptic.P384() {
+			return 6
+		}
+	case *rsa.PublicKey:
+		switch {
+		case p.N.BitLen() <= 2048:
+			return 1
+		case p.E > 1<<16+1: // each further bit is a multiplication
+			return 10
+		default:
+			return 4
+		}
+	}
+	return 1
+}
+
 // verify says whether signature is k's over data.
 func (k Key) verify(data, signature []byte) bool {
 	digest := data

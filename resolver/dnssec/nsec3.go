@@ -65,11 +65,11 @@ func (d *Denial) hash(name string) string {
 	if h, ok := d.hashes[name]; ok {
 		return h
 	}
-	if !d.v.Work.hash() {
+	p := d.nsec3[0].record
+	if !d.v.Work.hash(p) {
 		d.exhausted = true
 		return ""
 	}
-	p := d.nsec3[0].record
 	h := hashName(name, p.Iterations, p.Salt)
 	d.hashes[name] = h
 	return h

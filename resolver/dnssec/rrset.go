@@ -73,7 +73,7 @@ func (v *Validator) trySignature(s Set, sig *dns.RRSIG, rdata [][]byte, keys *Ke
 		if k.tag != sig.KeyTag || k.algorithm != sig.Algorithm {
 			continue
 		}
-		if !v.Work.signature() {
+		if !v.Work.signature(k.cost()) {
 			return exhausted(), false
 		}
 		if k.verify(data, signature) {

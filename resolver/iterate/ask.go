@@ -403,6 +403,11 @@ func (t *task) send(ctx context.Context, z *zone, k flightKey) (*dns.Msg, error)
 		}
 		return nil, f
 	}
+	// A message can hold thousands of records, none of them of use.
+	t.spent.Records += len(msg.Answer) + len(msg.Ns) + len(msg.Extra)
+	if t.spent.Records > r.config.Limits.Records {
+		return nil, &failure{kind: outOfBudget, code: dns.ExtendedErrorCodeOther, text: "limit of one request reached: records"}
+	}
 	return msg, nil
 }
 

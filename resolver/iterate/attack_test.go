@@ -61,6 +61,7 @@ func TestEachLimitEndsInSERVFAILThatNamesIt(t *testing.T) {
 	for name, limit := range map[string]func(*Limits){
 		"queries":    func(l *Limits) { l.Queries = 2 },
 		"keys":       func(l *Limits) { l.Keys = 1 },
+		"records":    func(l *Limits) { l.Records = 20 },
 		"aliases":    func(l *Limits) { l.Aliases = 0 },
 		"signatures": func(l *Limits) { l.Validation.Signatures = 2 },
 		"digests":    func(l *Limits) { l.Validation.Digests = 1 },

@@ -16,6 +16,7 @@ type Limits struct {
 	Queries    int           // queries sent
 	Addresses  int           // look-ups of name servers' addresses
 	InVain     int           // queries of those look-ups, and to what they led, that brought no answer
+	Records    int           // records in the replies
 	Keys       int           // fetches of DS and DNSKEY
 	Aliases    int           // CNAME and DNAME steps
 	Depth      int           // look-ups within look-ups
@@ -28,7 +29,7 @@ type Limits struct {
 // of one by referrals, and two dozen by aliases, which have to be followed.
 func DefaultLimits() Limits {
 	return Limits{
-		Queries: 96, Addresses: 24, InVain: 8, Keys: 40, Aliases: 12,
+		Queries: 96, Addresses: 24, InVain: 8, Records: 2048, Keys: 40, Aliases: 12,
 		Depth: 8, Referrals: 24, Time: 10 * time.Second,
 		Validation: dnssec.DefaultLimits(),
 	}

@@ -127,7 +127,7 @@ const (
 // zone makes a zone with a name server ns1, ns2, ... at each address, and
 // delegates it from the closest zone made before.
 func (n *internet) zone(name string, mode denialMode, addrs ...string) *authZone {
-	z := &authZone{n: n, name: name, mode: mode, rrs: map[string]map[uint16][]dns.RR{}, sigs: map[string]*dns.RRSIG{}, ttl: 3600}
+	z := &authZone{n: n, name: name, mode: mode, rrs: map[string]map[uint16][]dns.RR{}, sigs: map[string]*dns.RRSIG{}, ttl: 3600, salt: "ab"}
 	z.valid = [2]time.Time{n.now.Add(-24 * time.Hour), n.now.Add(30 * 24 * time.Hour)}
 	if mode != unsigned {
 		z.newKey()
@@ -186,8 +186,9 @@ type authZone struct {
 	priv  crypto.Signer
 	valid [2]time.Time
 	sigs  map[string]*dns.RRSIG
-	// iterations of NSEC3.
+	// iterations and salt of NSEC3.
 	iterations uint16
+	salt       string
 }
 
 func (z *authZone) newKey() {
@@ -337,12 +338,12 @@ func (z *authZone) proof(name string) []dns.RR {
 	hashes := map[string]string{}
 	var sorted []string
 	for _, n := range z.names(true) {
-		h := dns.HashName(n, dns.SHA1, z.iterations, "ab")
+		h := dns.HashName(n, dns.SHA1, z.iterations, z.salt)
 		hashes[h] = n
 		sorted = append(sorted, h)
 	}
 	slices.Sort(sorted)
-	want := dns.HashName(name, dns.SHA1, z.iterations, "ab")
+	want := dns.HashName(name, dns.SHA1, z.iterations, z.salt)
 	at := len(sorted) - 1
 	for i, h := range sorted {
 		if h <= want {
@@ -351,7 +352,7 @@ func (z *authZone) proof(name string) []dns.RR {
 	}
 	owner := strings.ToLower(sorted[at]) + "." + strings.TrimPrefix(z.name, ".")
 	nsec3 := &dns.NSEC3{Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeNSEC3, Class: 1, Ttl: 300},
-		Hash: dns.SHA1, Iterations: z.iterations, SaltLength: 1, Salt: "ab", HashLength: 20,
+		Hash: dns.SHA1, Iterations: z.iterations, SaltLength: uint8(len(z.salt) / 2), Salt: z.salt, HashLength: 20,
 		NextDomain: sorted[(at+1)%len(sorted)], TypeBitMap: z.bitmap(hashes[sorted[at]])}
 	if z.mode == withOptOut {
 		nsec3.Flags = 1
