@@ -37,7 +37,7 @@ type Config struct {
 
 // Recursion is how the resolver goes to the authoritative servers.
 type Recursion struct {
-	Following    `yaml:",inline"` // of the zones that validation starts from, and of errors
+	Following    `yaml:",inline"` // what the zones have, and what they are told
 	RootHints    string           `yaml:"root_hints"`    // file; default: the Internet's, built in
 	TrustAnchors string           `yaml:"trust_anchors"` // file of DS or DNSKEY records; default: the root's, built in
 	Port         uint16           `yaml:"port"`          // of authoritative servers; another than 53 is for laboratories

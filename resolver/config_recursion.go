@@ -14,11 +14,13 @@ import (
 	"cordon/resolver/wire"
 )
 
-// Following is how the trust anchors follow their zones, and what zones are told.
+// Following is how what is known follows what the zones have, and what they are
+// told.
 type Following struct {
 	AnchorState  string `yaml:"anchor_state"`   // file that keeps what was learned of the anchors' keys (RFC 5011); empty: they are not followed
 	Signals      *bool  `yaml:"anchor_signals"` // tell the anchors' zones which keys are trusted (RFC 8145); default true
 	ReportErrors bool   `yaml:"report_errors"`  // tell agents what does not validate (RFC 9567)
+	Prefetch     *bool  `yaml:"prefetch"`       // look answers up anew that are asked for shortly before they end; default true
 }
 
 // ZoneConfig is a stub or forward zone.

@@ -292,7 +292,7 @@ func (s *session) follow(ctx context.Context, from transport.Meta, limit int) []
 	}
 	result.Answer = append([]dns.RR{cname}, result.Answer...)
 	result.EDE = nil
-	o := outcome(q, result)
+	o := outcome(q.Name(), q.Type, q.DO, q.CD, result)
 	o.Secure, o.MaxTTL, o.EDE = false, feedTTL, []wire.EDE{blockedByFeed}
 	stored, err := wire.Store(o)
 	if err != nil {
@@ -382,13 +382,13 @@ func (s *session) notified(dst, packet []byte, from transport.Meta) ([]byte, boo
 
 // serversOf keeps with an answer the names of the servers that gave it, where feeds
 // go by them.
-func (s *session) serversOf(ctx context.Context, stored *wire.Stored) {
-	if s.screened.set == nil || !s.screened.set.NeedServers() {
+func (r *Resolver) serversOf(ctx context.Context, set *feed.Set, question []byte, stored *wire.Stored) {
+	if set == nil || !set.NeedServers() {
 		return
 	}
 	stored.Servers = [][]byte{}
-	for _, name := range append([][]byte{s.query.Name()}, stored.Targets...) {
-		for _, server := range s.iterator.ServerNames(ctx, wire.NameText(name)) {
+	for _, name := range append([][]byte{question}, stored.Targets...) {
+		for _, server := range r.iterator.ServerNames(ctx, wire.NameText(name)) {
 			if n, err := wire.ParseName(server); err == nil && !slices.ContainsFunc(stored.Servers, func(o []byte) bool { return string(o) == string(n) }) {
 				stored.Servers = append(stored.Servers, n)
 			}

@@ -117,6 +117,9 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 		}
 	}
 	s.tally.Observe(q.Name())
+	if cached.Due(now) {
+		s.renewals.add(q, cached.Left(now))
+	}
 	return wire.Patch(dst, cached.Stored, q, cached.Age(now), limit), transport.Reply
 }
 

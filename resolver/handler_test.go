@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -25,6 +26,7 @@ type internet struct {
 	mu      sync.Mutex
 	records map[string][]dns.RR // by name
 	asked   map[string]int      // by name
+	down    bool                // gives no reply
 }
 
 func newInternet(t testing.TB, records ...string) *internet {
@@ -47,6 +49,9 @@ func (n *internet) Exchange(_ context.Context, _ netip.AddrPort, query *dns.Msg,
 	q := query.Question[0]
 	name := strings.ToLower(q.Name)
 	n.asked[name]++
+	if n.down {
+		return nil, errors.New("no reply")
+	}
 	m := new(dns.Msg)
 	m.SetReply(query)
 	m.Authoritative = true

@@ -86,13 +86,13 @@ func (s *session) resolve(ctx context.Context, from transport.Meta) []byte {
 // finish stores what was resolved for those who ask next and makes the reply.
 func (s *session) finish(ctx context.Context, result *iterate.Result, lists *policy.Generation, from transport.Meta, limit int) []byte {
 	q := &s.query
-	stored, err := wire.Store(outcome(q, result))
+	stored, err := wire.Store(outcome(q.Name(), q.Type, q.DO, q.CD, result))
 	if err != nil {
 		s.log.Warn("an answer cannot be packed", "error", err)
 		return wire.AppendError(nil, q, dns.RcodeServerFailure, limit)
 	}
 	if s.feeds != nil {
-		s.serversOf(ctx, stored)
+		s.serversOf(ctx, s.screened.set, q.Name(), stored)
 	}
 	s.answers.Put(q.Name(), q.Type, q.DO, q.CD, stored, min(result.TTL, maxStored), s.clock())
 	if s.exempt.covers(from) {
@@ -115,25 +115,25 @@ func (s *session) finish(ctx context.Context, result *iterate.Result, lists *pol
 
 // listed tells the iterator where to stop: what a listed name resolves to is
 // nobody's business.
-func (s *session) listed(target string) bool {
+func (r *Resolver) listed(target string) bool {
 	name, err := wire.ParseName(target)
 	if err != nil {
 		return false // a name that cannot be written in wire form is in no list
 	}
-	_, hit := s.policy.Current().Match(name)
+	_, hit := r.policy.Current().Match(name)
 	return hit
 }
 
 // outcome is what the iterator brought, as wire.Store takes it.
-func outcome(q *wire.Query, result *iterate.Result) wire.Outcome {
+func outcome(name []byte, qtype uint16, do, cd bool, result *iterate.Result) wire.Outcome {
 	o := wire.Outcome{
-		Name:      q.Name(),
-		Type:      q.Type,
+		Name:      name,
+		Type:      qtype,
 		Rcode:     result.Rcode,
 		Answer:    result.Answer,
 		Authority: result.Authority,
-		DO:        q.DO,
-		Secure:    result.Status == dnssec.Secure && !q.CD, // unchecked is not vouched for (RFC 6840 §5.9)
+		DO:        do,
+		Secure:    result.Status == dnssec.Secure && !cd, // unchecked is not vouched for (RFC 6840 §5.9)
 	}
 	for _, e := range result.EDE {
 		o.EDE = append(o.EDE, wire.EDE{Code: e.Code, Text: e.Text})

@@ -62,6 +62,7 @@ type Resolver struct {
 	iterator  *iterate.Resolver
 	upstream  *transport.Upstream // nil: Surroundings.Exchange is used
 	anchors   *anchors.Tracker
+	renewals  *renewals // nil: answers are not renewed before they end
 	journal   *blocklog.Journal
 	feeds     *feeds // nil: none
 	metrics   *metrics
@@ -159,6 +160,9 @@ func (r *Resolver) build(s Surroundings) (err error) {
 	if r.iterator, err = newIterator(c.Recursion, s, r.anchors.InForce()); err != nil {
 		return err
 	}
+	if c.Recursion.Prefetch == nil || *c.Recursion.Prefetch {
+		r.renewals = newRenewals(r.registry)
+	}
 	if r.listMetrics, err = blocklist.NewMetrics(r.registry); err != nil {
 		return err
 	}
@@ -246,6 +250,9 @@ func (r *Resolver) Run(ctx context.Context) error {
 		background.Go(func() error { return w.Run(below) })
 	}
 	background.Go(func() error { return r.iterator.Run(below) })
+	if r.renewals != nil {
+		background.Go(func() error { return r.renew(below) })
+	}
 	background.Go(func() error { return r.anchors.Run(below, r.iterator) })
 	if r.feeds != nil {
 		background.Go(func() error { return r.runFeeds(below) })

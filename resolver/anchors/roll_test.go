@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
 
+	"cordon/durable/durabletest"
 	"cordon/resolver/dnssec"
 )
 
@@ -103,7 +104,7 @@ func (r *root) trusts(k *signer) bool {
 // tracker follows the root, with its state in a file.
 func (r *root) tracker(file string, configured ...*signer) *Tracker {
 	r.t.Helper()
-	c := Config{File: file, Clock: r.clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), BuiltIn: true}
+	c := Config{File: file, Clock: r.clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), BuiltIn: true, disk: durabletest.Quick{}}
 	for _, k := range configured {
 		c.Configured = append(c.Configured, k.ToDS(dns.SHA256))
 	}

@@ -4,7 +4,10 @@ package cache
 
 import (
 	"hash/maphash"
+	"sync/atomic"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"cordon/resolver/wire"
 )
@@ -15,7 +18,25 @@ type Answer struct {
 	*wire.Stored
 	stored  time.Time
 	expires time.Time
+	due     time.Time   // when it is worth renewing; never if that is expires
+	claimed atomic.Bool // somebody renews it
 }
+
+// An answer that is asked for in the last tenth of its life is worth renewing
+// before it ends, unless that is so short that little is gained.
+const (
+	lastPart     = 10
+	leastRenewed = 10 * time.Second
+)
+
+// Due says, once, that the answer is asked for shortly before it expires. Who is
+// told so renews it.
+func (a *Answer) Due(now time.Time) bool {
+	return !now.Before(a.due) && now.Before(a.expires) && !a.claimed.Swap(true)
+}
+
+// Left is for how long the answer can still be given.
+func (a *Answer) Left(now time.Time) time.Duration { return a.expires.Sub(now) }
 
 // Age is for how many whole seconds the answer has been stored; what wire.Patch
 // takes off its TTLs.
@@ -75,7 +96,11 @@ func (c *Answers) Put(name []byte, qtype uint16, do, cd bool, reply *wire.Stored
 	}
 	v := answerVariant(qtype, do, cd)
 	s, h := c.shard(name, v)
-	s.put(h, string(name), v, &Answer{Stored: reply, stored: now, expires: now.Add(ttl)})
+	a := &Answer{Stored: reply, stored: now, expires: now.Add(ttl)}
+	if a.due = a.expires; ttl >= leastRenewed && reply.Rcode != dns.RcodeServerFailure {
+		a.due = a.expires.Add(-ttl / lastPart)
+	}
+	s.put(h, string(name), v, a)
 }
 
 // Flush drops all answers for a name, or with below also for the names below

@@ -8,7 +8,7 @@ import (
 const (
 	// answerOverhead is what an entry takes besides its name and reply, in
 	// bytes: answerEntry, Answer, and its share of the index.
-	answerOverhead = 80 + 64 + 48
+	answerOverhead = 80 + 96 + 48
 	// answerSecondChances bounds how many entries one Put may spare before it
 	// evicts whatever is next, so that its cost is bounded.
 	answerSecondChances = 32

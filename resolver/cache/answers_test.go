@@ -66,6 +66,43 @@ func TestAnswersAreFoundUntilTheyExpire(t *testing.T) {
 	}
 }
 
+func TestAnAnswerIsDueOnceInTheLastTenthOfItsLife(t *testing.T) {
+	c := NewAnswers(1 << 20)
+	for _, q := range []struct {
+		name  string
+		ttl   time.Duration
+		rcode int
+		at    time.Duration
+		due   bool
+	}{
+		{"early", 100 * time.Second, dns.RcodeSuccess, 89 * time.Second, false},
+		{"late", 100 * time.Second, dns.RcodeSuccess, 90 * time.Second, true},
+		{"a denial", 100 * time.Second, dns.RcodeNameError, 99 * time.Second, true},
+		{"a failure", 100 * time.Second, dns.RcodeServerFailure, 99 * time.Second, false},
+		{"a short life", 9 * time.Second, dns.RcodeSuccess, 8900 * time.Millisecond, false},
+		{"after its end", 100 * time.Second, dns.RcodeSuccess, 100 * time.Second, false},
+	} {
+		name := wireName(t, "www.example")
+		r := *reply(t, name, 1)
+		r.Rcode = q.rcode
+		c.Put(name, dns.TypeA, false, false, &r, q.ttl, start)
+		a, ok := c.Get(name, dns.TypeA, false, false, start)
+		if !ok {
+			t.Fatal("not kept")
+		}
+		now := start.Add(q.at)
+		if got := a.Due(now); got != q.due {
+			t.Errorf("%s: due: %t", q.name, got)
+		}
+		if a.Due(now) {
+			t.Errorf("%s: due twice", q.name)
+		}
+		if left := a.Left(now); left != q.ttl-q.at {
+			t.Errorf("%s: %s left", q.name, left)
+		}
+	}
+}
+
 func TestAnswersAreKeptApartByWhatChangesThem(t *testing.T) {
 	c := NewAnswers(1 << 20)
 	name := wireName(t, "www.example")

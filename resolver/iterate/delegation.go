@@ -54,10 +54,16 @@ func (t *task) closest(ctx context.Context, q Question) (*zone, error) {
 		if n == "." {
 			return t.root(ctx)
 		}
-		if z := t.knownZone(n); z != nil {
+		if z := t.knownZone(n); z != nil && !t.endsSoon(z) {
 			return z, nil
 		}
 	}
+}
+
+// endsSoon says that a delegation would end what is looked up anew as early as
+// before, and has to be asked for again itself.
+func (t *task) endsSoon(z *zone) bool {
+	return t.renew > 0 && len(t.active) == 1 && z.left(t.now()) <= 2*t.renew
 }
 
 // knownZone is the zone cut at name, if it is known.

@@ -42,6 +42,7 @@ type sent struct {
 type authServer struct {
 	zones  []*authZone
 	behave func(q *dns.Msg, stream bool, honest func() *dns.Msg) (*dns.Msg, error)
+	hold   chan struct{} // if set, no reply before it is closed
 }
 
 var errSilence = errors.New("no reply")
@@ -84,6 +85,13 @@ func (n *internet) Exchange(ctx context.Context, server netip.AddrPort, query *d
 	n.mu.Unlock()
 	if s == nil {
 		return nil, errSilence
+	}
+	if s.hold != nil {
+		select {
+		case <-s.hold:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 	honest := func() *dns.Msg { return s.answer(query) }
 	var m *dns.Msg

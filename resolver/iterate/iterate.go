@@ -56,6 +56,9 @@ type Request struct {
 	// before it is followed. When it says yes, resolution ends there and
 	// Result.Stopped names the target. May be nil.
 	Stop func(target string) bool
+	// Renew asks the servers again for what of the answer is known for no longer
+	// than this.
+	Renew time.Duration
 	// Quiet leaves no trace at third parties: what fails is not reported to the
 	// agents of RFC 9567.
 	Quiet bool
@@ -159,6 +162,7 @@ type Resolver struct {
 	background *background
 	signals    signals
 	reports    reports
+	renewals   renewals
 	// credulous takes what any server says of any zone: for the tests that show
 	// that the scenarios would notice.
 	credulous bool
@@ -210,7 +214,7 @@ func New(c Config) (*Resolver, error) {
 		servers: newServers(c.Clock),
 		flights: newFlights(c.PerZone, c.PerServer),
 
-		background: newBackground(), signals: signals{last: map[string]time.Time{}},
+		background: newBackground(), renewals: renewals{under: map[Question]chan struct{}{}}, signals: signals{last: map[string]time.Time{}},
 		configured: map[string]*configured{}, negative: map[string]time.Time{},
 	}
 	r.cache.KeepStale(c.ServeStale)
@@ -249,19 +253,32 @@ func (r *Resolver) Resolve(ctx context.Context, q Request) *Result {
 	if !askable(q.Type) {
 		return &Result{Rcode: dns.RcodeNotImplemented, EDE: []EDE{{dns.ExtendedErrorCodeInvalidQueryType, "type " + dns.Type(q.Type).String() + " is not resolved"}}}
 	}
-	patience := r.config.Limits.Time
-	if _, ok := r.staleFor(q.Question); ok {
-		patience = min(patience, stalePatience)
+	old, settled := r.oldAnswer(ctx, q)
+	switch {
+	case old == nil:
+		return r.resolve(ctx, q, r.config.Limits.Time)
+	case settled:
+		return old
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errOutOfTime)
+	return r.renew(ctx, q, old)
+}
+
+// resolve answers q within a time.
+func (r *Resolver) resolve(ctx context.Context, q Request, within time.Duration) *Result {
+	ctx, cancel := context.WithTimeoutCause(ctx, within, errOutOfTime)
 	defer cancel()
 	t := r.newTask(q.CheckingDisabled)
+	t.quiet, t.renew = q.Quiet, q.Renew
+	return t.run(ctx, q)
+}
+
+// run answers q with all that is done to answers.
+func (t *task) run(ctx context.Context, q Request) *Result {
 	var res *Result
-	t.quiet = q.Quiet
-	if r.config.DNS64.IsValid() {
+	if t.r.config.DNS64.IsValid() {
 		res = t.translate(ctx, q)
 	} else {
-		res = r.sentinel(q, t.follow(ctx, q))
+		res = t.r.sentinel(q, t.follow(ctx, q))
 	}
 	res.Spent = t.sum()
 	return res

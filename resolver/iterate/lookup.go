@@ -2,6 +2,7 @@ package iterate
 
 import (
 	"context"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -13,15 +14,37 @@ import (
 // Aliases are not followed.
 func (t *task) lookup(ctx context.Context, q Question) (*found, error) {
 	f, err := t.remembered(q)
-	if f == nil && err == nil {
+	if f != nil && t.renew > 0 && len(t.active) == 0 && f.ttl() <= t.renew {
+		f = nil
+	}
+	unasked := f == nil && err == nil
+	switch {
+	case unasked && t.offline:
+		err = errOffline
+	case unasked:
 		f, err = t.search(ctx, q)
 	}
 	if err != nil {
 		if stale := t.stale(q, asFailure(err)); stale != nil {
+			if unasked {
+				t.unasked++
+			}
 			return stale, nil
 		}
 	}
 	return f, err
+}
+
+// ttl is for how long all of f holds.
+func (f *found) ttl() time.Duration {
+	ttl := cache.MaxTTL
+	if f.denial != nil {
+		ttl = f.denial.TTL
+	}
+	for _, s := range f.sets {
+		ttl = min(ttl, s.TTL)
+	}
+	return ttl
 }
 
 // search finds what there is at one name from the servers.

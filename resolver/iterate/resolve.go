@@ -27,6 +27,10 @@ type task struct {
 	active  map[Question]bool // look-ups under way, to find loops
 	probing bool              // asking a minimised question
 	quiet   bool              // report nothing
+	offline bool              // ask nobody
+	aged    int               // how much of the answer is old
+	unasked int               // and of that, for what no server was tried lately
+	renew   time.Duration     // what lives no longer is looked up anew
 	// bypassed are forward zones whose servers gave nothing (Forward.First).
 	bypassed map[string]bool
 }
