@@ -7,10 +7,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -41,6 +40,7 @@ type Upstream struct {
 	c       UpstreamConfig
 	m       *upstreamMetrics
 	streams *upstreamStreams
+	buffers sync.Pool // of *[maxReply]byte, for datagrams
 }
 
 // NewUpstream returns an Upstream, to be closed with Close. It fails only if its
@@ -65,7 +65,10 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register the metrics of upstream queries: %w", err)
 	}
-	return &Upstream{c, m, newUpstreamStreams(c, m)}, nil
+	return &Upstream{
+		c: c, m: m, streams: newUpstreamStreams(c, m),
+		buffers: sync.Pool{New: func() any { return new([maxReply]byte) }},
+	}, nil
 }
 
 // Close closes the connections to servers and waits until what served them has
@@ -325,15 +328,19 @@ func (a *asked) tooSuspicious() *dns.Msg {
 }
 
 // randomPort returns a port from 1024 to 65535, all equally likely.
-func randomPort() (int, error) {
-	n, err := rand.Int(rand.Reader, big.NewInt(1<<16-1024))
-	if err != nil {
-		return 0, err
+func randomPort() (uint16, error) {
+	var random [2]byte
+	for {
+		if _, err := rand.Read(random[:]); err != nil {
+			return 0, err
+		}
+		if port := binary.BigEndian.Uint16(random[:]); port >= 1024 {
+			return port, nil
+		}
 	}
-	return 1024 + int(n.Int64()), nil
 }
 
 // breakOff makes reads and writes of conn fail when ctx ends.
-func breakOff(ctx context.Context, conn net.Conn) (stop func() bool) {
+func breakOff(ctx context.Context, conn interface{ SetDeadline(time.Time) error }) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(past) }) // fails only if closed
 }

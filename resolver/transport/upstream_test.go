@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -175,12 +176,12 @@ func TestUpstreamTakesNothingFromAnotherAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = forger.Close() }()
-	conn, err := dialUDP(t.Context(), udpServer(t, func(query []byte, send func([]byte)) { send(query) }))
+	conn, err := dialUDP(udpServer(t, func(query []byte, send func([]byte)) { send(query) }))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	client := netip.AddrPortFrom(loopback.Addr(), conn.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	client := netip.AddrPortFrom(loopback.Addr(), portOf(t, conn))
 	if _, err := forger.WriteToUDPAddrPort([]byte("forged"), client); err != nil {
 		t.Fatal(err)
 	}
@@ -191,6 +192,28 @@ func TestUpstreamTakesNothingFromAnotherAddress(t *testing.T) {
 	if n, err := conn.Read(buf); err != nil || string(buf[:n]) != "asked" {
 		t.Errorf("received %q, %v", buf[:n], err)
 	}
+}
+
+// portOf is the source port of a socket.
+func portOf(t *testing.T, socket *os.File) (port uint16) {
+	t.Helper()
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) {
+		local, e := unix.Getsockname(int(fd))
+		if a, ok := local.(*unix.SockaddrInet4); ok {
+			port = uint16(a.Port)
+		}
+		err = e
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || port == 0 {
+		t.Fatalf("port %d, %v", port, err)
+	}
+	return port
 }
 
 func TestUpstreamAsksForTCPWhenTooMuchIsForged(t *testing.T) {
@@ -429,11 +452,11 @@ func TestUpstreamPortsAndIDsAreSpread(t *testing.T) {
 			t.Fatal(err)
 		}
 		ids[binary.BigEndian.Uint16(a.packet)] = true
-		conn, err := dialUDP(t.Context(), netip.MustParseAddrPort("127.0.0.1:53"))
+		conn, err := dialUDP(netip.MustParseAddrPort("127.0.0.1:53"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+		port := portOf(t, conn)
 		_ = conn.Close()
 		ports[port] = true
 		if port < 1024 {
@@ -521,7 +544,7 @@ func TestUpstreamAsksWithoutFragments(t *testing.T) {
 		{"127.0.0.1:53", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE},
 		{"[::1]:53", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE},
 	} {
-		conn, err := dialUDP(t.Context(), netip.MustParseAddrPort(tt.server))
+		conn, err := dialUDP(netip.MustParseAddrPort(tt.server))
 		if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT) {
 			t.Logf("%s: this machine has no IPv6", tt.server)
 			continue
@@ -529,7 +552,7 @@ func TestUpstreamAsksWithoutFragments(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, err := conn.(*net.UDPConn).SyscallConn()
+		raw, err := conn.SyscallConn()
 		if err != nil {
 			t.Fatal(err)
 		}
