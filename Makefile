@@ -8,10 +8,11 @@ FUZZTIME ?= 5s
 BENCHCOUNT ?= 1
 BENCHPKGS  ?= ./...
 BENCHFLAGS ?=
+REPLAYFLAGS ?=
 TOOL     := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint fmt vuln fuzz bench bench-peers differential go deps-test clean
+.PHONY: help build demo test race lint fmt vuln fuzz bench bench-peers replay figures differential go deps-test clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,7 +62,26 @@ bench-peers: go ## CPU per answer beside Unbound, BIND, PowerDNS and Knot Resolv
 	@sh test/deps.sh nsd dnsperf unbound bind9 pdns-recursor knot-resolver
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/cordon-resolver
-	$(GO) run ./test/bench -v -out $(BIN)/bench $(BENCHFLAGS)
+	$(GO) build -o $(BIN)/bench-tool ./test/bench
+	$(BIN)/bench-tool -v -out $(BIN)/bench $(BENCHFLAGS)
+
+replay: go ## the most clients over TCP, DoT, DoH and DoQ, beside Unbound; REPLAYFLAGS="-transports dot -start 4000"
+	@sh test/deps.sh nsd unbound
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/cordon-resolver
+	$(GO) build -o $(BIN)/replay-tool ./test/replay
+	$(BIN)/replay-tool -out $(BIN)/replay $(REPLAYFLAGS)
+
+FIGURES ?= $(BIN)/figures
+figures: go ## every figure beside other resolvers, under an hour on a quiet machine; FIGURES=DIR keeps the tables elsewhere
+	@sh test/deps.sh nsd dnsperf unbound bind9 pdns-recursor knot-resolver
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/cordon-resolver
+	$(GO) build -o $(BIN)/bench-tool ./test/bench
+	$(GO) build -o $(BIN)/replay-tool ./test/replay
+	-$(BIN)/bench-tool -cases all -out $(FIGURES)/bench $(BENCHFLAGS)
+	-$(BIN)/replay-tool -out $(FIGURES)/replay $(REPLAYFLAGS)
+	@echo "tables: $(FIGURES)/bench/table.md $(FIGURES)/replay/table.md"
 
 differential: go ## the same questions to cordon, Unbound and BIND: differences with a verdict; DIFFFLAGS="-questions 20000 -seed 2 -v"
 	@sh test/deps.sh nsd unbound bind9
