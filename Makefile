@@ -90,8 +90,8 @@ differential: go ## the same questions to cordon, Unbound and BIND: differences 
 	$(GO) run ./test/differential $(DIFFFLAGS)
 
 # What the tests need besides Go: NSD as the authoritative servers of the
-# laboratory; dig, kdig and curl to paste the lines that the demo prints.
-DEPS_TEST := nsd bind9-dnsutils knot-dnsutils curl strace
+# laboratory; dig, kdig, dnsperf and curl as clients, dnsdist as a load balancer.
+DEPS_TEST := nsd bind9-dnsutils knot-dnsutils dnsperf dnsdist curl strace
 deps-test:
 	@sh test/deps.sh $(DEPS_TEST)
 

@@ -267,6 +267,7 @@ func TestDemo(t *testing.T) {
 
 	t.Run("encrypted transports answer, to who trusts the demo's authority", d.asksEncrypted)
 	t.Run("the clients that people use understand the answers", d.askedByRealClients)
+	t.Run("many questions at a time from real clients are all answered", d.loadedByRealClients)
 
 	t.Run("files are where scripts look for them", func(t *testing.T) {
 		for _, name := range []string{
