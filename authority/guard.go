@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -27,7 +28,7 @@ func checkGuard(list *blocklist.List) error {
 	if err != nil {
 		return err
 	}
-	err = guard.Check(blocklist.Update{Next: list})
+	err = guard.Check(context.Background(), blocklist.Update{Next: list})
 	var refused *blocklist.GuardError
 	if !errors.As(err, &refused) {
 		return err

@@ -1,6 +1,7 @@
 package blocklist
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -53,7 +54,7 @@ type trying struct {
 
 // tries tells whether a list is still on trial. When the time is up it may turn
 // out to be held.
-func (w *Watcher) tries(l *Loaded, a *signing.Accepted) (on bool, err error) {
+func (w *Watcher) tries(ctx context.Context, l *Loaded, a *signing.Accepted) (on bool, err error) {
 	c := w.c.Canary
 	h := w.standing.Held
 	if c == nil || w.running == nil || h != nil && h.ListSHA256 == l.ListSHA256 && h.Released != nil {
@@ -63,7 +64,7 @@ func (w *Watcher) tries(l *Loaded, a *signing.Accepted) (on bool, err error) {
 	now := w.c.Clock()
 	if t := w.trying; t == nil || t.list.ListSHA256 != l.ListSHA256 {
 		w.endTrial()
-		built, err := l.build(w.standing.clone().review(w.c.Guard, l.List, w.running, now), now)
+		built, err := l.reviewed(ctx, w.standing.clone(), w.c.Guard, w.running, now)
 		if err == nil {
 			err = c.Try(built)
 		}

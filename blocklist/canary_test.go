@@ -74,7 +74,7 @@ func TestANewListIsTriedFirst(t *testing.T) {
 				t.Error("it was tried again")
 			}
 			again := r.start(a, func(w *Config) { w.Canary = p.canary() })
-			again.Restore()
+			again.Restore(t.Context())
 			if again.refreshed(); again.blocks("new.example") || p.tried != 1 {
 				t.Error("a restart forgot that it is held")
 			}

@@ -32,24 +32,20 @@ func generation(t testing.TB, random *rand.Rand, serial uint64) *Loaded {
 			aside = append(aside, Aside{uint32(i), SetAside{ID: e.ID, Guard: guard}})
 		}
 	}
-	built, err := (&Loaded{Name: "french", List: l}).build(aside, now)
+	built, err := (&Loaded{Name: "french", List: l}).build(t.Context(), aside, now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return built
 }
 
-// TestTheCatalogueShowsTheListInForce follows random lists by their differences
-// and compares each with a catalogue made anew and with plain loops.
+// TestTheCatalogueShowsTheListInForce asks random lists and compares with plain
+// loops.
 func TestTheCatalogueShowsTheListInForce(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
-	c, err := NewCatalogue()
-	if err != nil {
-		t.Fatal(err)
-	}
-	line := func(all []*Item) string {
+	line := func(all []Item) string {
 		var b strings.Builder
-		slices.SortFunc(all, func(a, b *Item) int { return strings.Compare(a.ID, b.ID) })
+		slices.SortFunc(all, func(a, b Item) int { return strings.Compare(a.ID, b.ID) })
 		for _, i := range all {
 			fmt.Fprintf(&b, "%s %s %s %s %s %v; ", i.ID, i.Name, i.Category, i.ReviewBy, i.State, i.Aside != nil)
 		}
@@ -57,15 +53,13 @@ func TestTheCatalogueShowsTheListInForce(t *testing.T) {
 	}
 	for serial := range uint64(500) {
 		l := generation(t, random, serial)
-		if err := c.follow(l); err != nil {
-			t.Fatal(err)
-		}
+		c := Catalogue{l}
 		if c.Serial() != serial {
 			t.Fatalf("shows %d", c.Serial())
 		}
-		var want []*Item
+		var want []Item
 		for n, e := range l.List.Entries {
-			i := &Item{Entry: e, State: l.state(n)}
+			i := Item{Entry: e, State: l.state(n)}
 			if a := l.aside(uint32(n)); a != nil {
 				i.Aside = &a.SetAside
 			}
@@ -76,76 +70,65 @@ func TestTheCatalogueShowsTheListInForce(t *testing.T) {
 			{}, {Name: "n1.example"}, {Holds: "n2"}, {Category: "b"}, {State: Enforced}, {State: Quarantined}, {State: Overridden}, {State: Pending, Category: "a"},
 			{ReviewBy: day}, {ReviewBy: day, State: Quarantined}, {Name: "n1.example", Category: "a"}, {Name: "1.example"},
 		} {
-			var fits []*Item
+			var fits []Item
 			for _, i := range want {
 				if (q.Name == "" || i.Name == q.Name) && strings.Contains(i.Name, q.Holds) && (q.Category == "" || i.Category == q.Category) &&
 					(q.State == "" || i.State == q.State) && (q.ReviewBy.IsZero() || !i.ReviewBy.After(day.Time)) {
 					fits = append(fits, i)
 				}
 			}
-			got, total, err := c.Find(q)
-			if err != nil || total != len(fits) || line(got) != line(fits) {
-				t.Fatalf("serial %d, %+v: %v\ngot  %s\nwant %s", serial, q, err, line(got), line(fits))
+			got, total := c.Find(q)
+			if total != len(fits) || line(got) != line(fits) {
+				t.Fatalf("serial %d, %+v:\ngot  %s\nwant %s", serial, q, line(got), line(fits))
 			}
 		}
 		for id := range 12 {
-			got, err := c.Get(fmt.Sprint(id))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if there := slices.ContainsFunc(want, func(i *Item) bool { return i.ID == fmt.Sprint(id) }); there != (got != nil) {
-				t.Fatalf("id %d is there: %v", id, got != nil)
+			got, ok := c.Get(fmt.Sprint(id))
+			if there := slices.ContainsFunc(want, func(i Item) bool { return i.ID == fmt.Sprint(id) }); there != ok || ok && got.ID != fmt.Sprint(id) {
+				t.Fatalf("id %d is there: %v, %v", id, ok, got)
 			}
 		}
 	}
 }
 
 func TestTheCatalogueBoundsWhatItGives(t *testing.T) {
-	c, err := NewCatalogue()
-	if err != nil {
-		t.Fatal(err)
-	}
 	l := parse(t, frenchText(t))
-	built, err := (&Loaded{List: l}).build(nil, l.Issued)
+	built, err := (&Loaded{List: l}).build(t.Context(), nil, l.Issued)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.follow(built); err != nil {
-		t.Fatal(err)
+	c := Catalogue{built}
+	if got, total := c.Find(Query{Limit: 2}); len(got) != 2 || total != 5 {
+		t.Errorf("%d of %d", len(got), total)
 	}
-	if got, total, err := c.Find(Query{Limit: 2}); err != nil || len(got) != 2 || total != 5 {
-		t.Errorf("%d of %d, %v", len(got), total, err)
+	if n := c.Overdue(time.Date(2026, 5, 27, 1, 0, 0, 0, time.UTC)); n != 2 {
+		t.Errorf("%d overdue", n)
 	}
-	if n, err := c.Overdue(time.Date(2026, 5, 27, 1, 0, 0, 0, time.UTC)); err != nil || n != 2 {
-		t.Errorf("%d overdue, %v", n, err)
-	}
-	if got, total, err := c.Find(Query{ReviewBy: Date{time.Date(2026, 5, 26, 0, 0, 0, 0, time.UTC)}}); err != nil || total != 2 || got[0].ReviewBy.After(got[1].ReviewBy.Time) {
-		t.Errorf("%d by review date, %v", total, err)
+	if got, total := c.Find(Query{ReviewBy: Date{time.Date(2026, 5, 26, 0, 0, 0, 0, time.UTC)}}); total != 2 || got[0].ReviewBy.After(got[1].ReviewBy.Time) {
+		t.Errorf("%d by review date", total)
 	}
 }
 
-// TestTheCatalogueFollowsTheSwap holds that it shows what is in force a moment
-// later, and that orders show in it.
-func TestTheCatalogueFollowsTheSwap(t *testing.T) {
+func TestTheCatalogueIsEmptyBeforeTheFirstList(t *testing.T) {
+	var c Catalogue
+	_, there := c.Get("1")
+	if got, total := c.Find(Query{}); there || got != nil || total != 0 || c.Serial() != 0 || c.Overdue(time.Now()) != 0 {
+		t.Errorf("%v, %d, %v", got, total, there)
+	}
+}
+
+// TestTheCatalogueShowsOrdersAtOnce holds that what a person orders shows in it.
+func TestTheCatalogueShowsOrdersAtOnce(t *testing.T) {
 	config := usual()
 	config.Protected = protecting(t, "google.fr")
 	a := found(t)
 	a.publish(42, adding("google.fr"))
-	r := enforcing(a, guarding(t, config), watching(a.folder))
-	r.run()
+	r := enforcing(a, guarding(t, config)).refreshed()
 	shows := func(id string, want State) {
 		t.Helper()
-		for range 2000 {
-			i, err := r.Catalogue().Get(id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if i != nil && i.State == want {
-				return
-			}
-			time.Sleep(5 * time.Millisecond) // it tells nobody when it is there
+		if i, ok := r.Catalogue().Get(id); !ok || i.State != want {
+			t.Fatalf("%s is %v, want %v", id, i.State, want)
 		}
-		t.Fatalf("%s is not %s", id, want)
 	}
 	shows("slip-0", Quarantined)
 	shows("2026-0001", Enforced)
@@ -157,4 +140,28 @@ func TestTheCatalogueFollowsTheSwap(t *testing.T) {
 		t.Fatal(err)
 	}
 	shows("2026-0001", Overridden)
+}
+
+// BenchmarkFind looks through a million entries, as people's questions do.
+func BenchmarkFind(b *testing.B) {
+	l := &List{Entries: manyEntries(1_000_000)}
+	for i := range l.Entries {
+		l.Entries[i].ID = fmt.Sprint("2026-", i)
+	}
+	l.Sort()
+	c := Catalogue{&Loaded{List: l}}
+	for name, ask := range map[string]func() int{
+		"text":    func() int { _, n := c.Find(Query{Holds: "site-77", Limit: 100}); return n },
+		"state":   func() int { _, n := c.Find(Query{State: Enforced, Limit: 100}); return n },
+		"id":      func() int { _, ok := c.Get("2026-999999"); return map[bool]int{true: 1}[ok] },
+		"overdue": func() int { return c.Overdue(time.Date(2026, 5, 27, 1, 0, 0, 0, time.UTC)) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if ask() == 0 {
+					b.Fatal("found nothing")
+				}
+			}
+		})
+	}
 }

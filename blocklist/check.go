@@ -201,31 +201,6 @@ func (e *Entry) check(h *Header) *ParseError {
 	return checkTime("review_by", e.ReviewBy.Time)
 }
 
-// order holds what has to be true between entries.
-type order struct {
-	ids    map[string]int // id to line
-	last   *Entry
-	scopes [ScopeDomain + 1]int // the lines that list last.Name, by scope
-}
-
-func (o *order) check(e *Entry, line int) *ParseError {
-	if first, ok := o.ids[e.ID]; ok {
-		return &ParseError{Field: "id", Value: e.ID, Problem: fmt.Sprintf("is that of line %d too", first), Remedy: "give each entry an id of its own"}
-	}
-	o.ids[e.ID] = line
-	if o.last == nil || o.last.Name != e.Name {
-		o.scopes = [ScopeDomain + 1]int{}
-	} else if first := o.scopes[e.Scope]; first != 0 {
-		return &ParseError{Field: "name", Value: e.Name, Problem: fmt.Sprintf("is listed with scope %v on line %d too", e.Scope, first), Remedy: "keep one of the two"}
-	}
-	if o.last != nil && compareEntries(*o.last, *e) > 0 {
-		return &ParseError{Field: "name", Value: e.Name, Problem: fmt.Sprintf("comes after %q", o.last.Name), Remedy: "sort the entries by name, then by id"}
-	}
-	o.scopes[e.Scope] = line
-	o.last = e
-	return nil
-}
-
 // checkText accepts one line of readable text: no control characters, nothing
 // that changes the direction of writing or cannot be seen, since it is shown to
 // the people who decide on it.

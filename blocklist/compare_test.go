@@ -78,19 +78,24 @@ func (t tree) covers(name []byte) bool {
 	return ok
 }
 
+const (
+	items = "items"
+	byID  = "id" // memdb wants it under this name
+)
+
 // table is go-memdb with an index on the name, asked for each ending.
 type table struct{ db *memdb.MemDB }
 
 func newTable(b testing.TB, entries []Entry) table {
 	db, err := memdb.NewMemDB(&memdb.DBSchema{Tables: map[string]*memdb.TableSchema{items: {Name: items, Indexes: map[string]*memdb.IndexSchema{
-		byID: {Name: byID, Unique: true, Indexer: field(func(i *Item) string { return i.Name })},
+		byID: {Name: byID, Unique: true, Indexer: &memdb.StringFieldIndex{Field: "Name"}},
 	}}}})
 	if err != nil {
 		b.Fatal(err)
 	}
 	txn := db.Txn(true)
 	for i := range entries {
-		if err := txn.Insert(items, &Item{Entry: entries[i]}); err != nil {
+		if err := txn.Insert(items, &entries[i]); err != nil {
 			b.Fatal(err)
 		}
 	}

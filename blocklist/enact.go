@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime/debug"
 	"time"
 
 	"cordon/signing"
@@ -14,8 +15,8 @@ import (
 
 // Restore puts the stored list in force, before the network is asked. The caller
 // calls it before it answers the first question; Run does it otherwise. It is
-// done once.
-func (w *Watcher) Restore() {
+// done once. Where ctx ends first nothing is in force.
+func (w *Watcher) Restore(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.restored {
@@ -24,7 +25,10 @@ func (w *Watcher) Restore() {
 	w.restored = true
 	w.resume()
 	defer w.show()
-	l, a, err := w.load()
+	l, a, err := w.load(ctx)
+	if ctx.Err() != nil {
+		return
+	}
 	if errors.Is(err, ErrNoList) {
 		w.log.Info("no list is stored yet")
 		return
@@ -35,8 +39,10 @@ func (w *Watcher) Restore() {
 	if l == nil {
 		return
 	}
-	if err := w.enforce(l); err != nil {
-		w.refuse(err)
+	if err := w.enforce(ctx, l); err != nil {
+		if ctx.Err() == nil {
+			w.refuse(err)
+		}
 		return
 	}
 	if err := w.settle(); err != nil {
@@ -71,20 +77,20 @@ func (w *Watcher) resume() {
 
 // load takes from the store what is to be in force at the start: the newest, or
 // the one to which a person went back.
-func (w *Watcher) load() (*Loaded, *signing.Accepted, error) {
+func (w *Watcher) load(ctx context.Context) (*Loaded, *signing.Accepted, error) {
 	back := w.standing.Rollback
 	if back == nil {
-		return w.c.Store.Load(w.opener.reopen)
+		return w.c.Store.Load(ctx, w.opener.reopen)
 	}
 	if newest, err := w.c.Store.Newest(); err != nil || newest > back.From {
 		w.endRollback(newest)
-		return w.c.Store.Load(w.opener.reopen)
+		return w.c.Store.Load(ctx, w.opener.reopen)
 	}
-	l, a, err := w.c.Store.load(back.To, w.opener.reopen)
+	l, a, err := w.c.Store.load(ctx, back.To, w.opener.reopen)
 	if err == nil {
 		return l, a, nil
 	}
-	l, a, err2 := w.c.Store.Load(w.opener.reopen)
+	l, a, err2 := w.c.Store.Load(ctx, w.opener.reopen)
 	return l, a, errors.Join(fmt.Errorf("the list to which a person went back cannot be used: %w", err), err2)
 }
 
@@ -95,7 +101,7 @@ func (w *Watcher) refresh(ctx context.Context) error {
 	var l *Loaded
 	if err == nil {
 		if l = w.heldAs(a); l == nil {
-			l, err = w.opener.open(a, OriginFetch)
+			l, err = w.opener.open(ctx, a, OriginFetch)
 		}
 	}
 	w.mu.Lock()
@@ -115,7 +121,7 @@ func (w *Watcher) refresh(ctx context.Context) error {
 		return err
 	}
 	defer w.show()
-	return w.consider(l, a)
+	return w.consider(ctx, l, a)
 }
 
 // heldAs gives the list of a publication that is held already, so that a long one
@@ -135,7 +141,7 @@ func (w *Watcher) heldAs(a *signing.Accepted) *Loaded {
 }
 
 // consider decides what becomes of a list that verified.
-func (w *Watcher) consider(l *Loaded, a *signing.Accepted) error {
+func (w *Watcher) consider(ctx context.Context, l *Loaded, a *signing.Accepted) error {
 	stored, err := w.c.Store.Newest()
 	if err != nil {
 		return w.unstored(l, err)
@@ -155,7 +161,9 @@ func (w *Watcher) consider(l *Loaded, a *signing.Accepted) error {
 		if w.holds(l, a) {
 			return w.sayHeld()
 		}
-		switch on, err := w.tries(l, a); {
+		switch on, err := w.tries(ctx, l, a); {
+		case ctx.Err() != nil:
+			return ctx.Err()
 		case err != nil:
 			w.refuse(err)
 			return err
@@ -165,8 +173,10 @@ func (w *Watcher) consider(l *Loaded, a *signing.Accepted) error {
 			w.current()
 			return nil
 		}
-		if err := w.enforce(l); err != nil {
-			w.refuse(err)
+		if err := w.enforce(ctx, l); err != nil {
+			if ctx.Err() == nil {
+				w.refuse(err)
+			}
 			return err
 		}
 		w.c.Metrics.update(w.c.Name, resultApplied)
@@ -242,13 +252,12 @@ func (w *Watcher) sayHeld() error {
 
 // enforce reviews a list and puts it in force. The error is a *refusal; the
 // standing is then as it was.
-func (w *Watcher) enforce(l *Loaded) error {
+func (w *Watcher) enforce(ctx context.Context, l *Loaded) error {
 	refused := func(reason string, err error) error {
 		return &refusal{reason: reason, serial: l.List.Serial, target: l.TargetSHA256, err: err}
 	}
 	st := w.standing.clone()
-	aside := st.review(w.c.Guard, l.List, w.running, w.c.Clock())
-	built, err := l.build(aside, w.c.Clock())
+	built, err := l.reviewed(ctx, st, w.c.Guard, w.running, w.c.Clock())
 	if err != nil {
 		return refused("format", err)
 	}
@@ -275,6 +284,18 @@ func (w *Watcher) enforce(l *Loaded) error {
 		}
 	}
 	return nil
+}
+
+// long is how many entries a list has whose memory is worth giving back at once.
+const long = 100_000
+
+// giveBack returns the memory of the list that was in force before, where lists are
+// long. Left to itself the garbage collector would let the next one come first, and
+// keep what both had for a third.
+func giveBack(l *List) {
+	if len(l.Entries) >= long {
+		debug.FreeOSMemory()
+	}
 }
 
 func (w *Watcher) endRollback(serial uint64) {
@@ -336,21 +357,21 @@ func (w *Watcher) saveStanding() error {
 }
 
 // ripen enforces what has come into force since the index was built.
-func (w *Watcher) ripen() {
+func (w *Watcher) ripen(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := w.running
 	if l == nil || l.Ripe.IsZero() || l.Ripe.After(w.c.Clock()) {
 		return
 	}
-	if err := w.rebuild(l.Aside); err != nil {
+	if err := w.rebuild(ctx, l.Aside); err != nil {
 		w.log.Error("entries whose time has come are not enforced; this is tried again", "error", err)
 	}
 }
 
 // rebuild puts the running list in force again, with other entries set aside.
-func (w *Watcher) rebuild(aside []Aside) error {
-	built, err := w.running.build(aside, w.c.Clock())
+func (w *Watcher) rebuild(ctx context.Context, aside []Aside) error {
+	built, err := w.running.build(ctx, aside, w.c.Clock())
 	if err != nil {
 		return err
 	}

@@ -31,20 +31,20 @@ func (l *List) Encode(w io.Writer) error {
 		return fmt.Errorf("encode list header: %w", err)
 	}
 	_, _ = out.Write(text) // bufio keeps the first error for Flush
-	between := order{ids: make(map[string]int, len(sorted.Entries))}
+	between := newOrder()
 	for i := range sorted.Entries {
-		e, number := &sorted.Entries[i], i+2
+		e := &sorted.Entries[i]
 		perr := e.check(&sorted.Header)
 		if perr == nil {
-			perr = between.check(e, number)
+			perr = between.check(sorted.Entries, i)
 		}
 		if perr != nil {
-			perr.Line = number
+			perr.Line = lineOf(i)
 			return perr
 		}
 		text, err := line.entry(e)
 		if err != nil {
-			return fmt.Errorf("encode list line %d: %w", number, err)
+			return fmt.Errorf("encode list line %d: %w", lineOf(i), err)
 		}
 		_, _ = out.Write(text)
 	}

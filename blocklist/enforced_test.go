@@ -17,7 +17,7 @@ func TestWhatIsEnforcedIsWhatTheIndexCovers(t *testing.T) {
 		{ID: "5", Name: "d.example", Scope: ScopeHost, InForce: now.Add(time.Hour)},     // both
 		{ID: "6", Name: "e.example", Scope: ScopeHost, InForce: now.Add(-time.Hour)},
 	}}}
-	built, err := l.build([]Aside{{Entry: 3}, {Entry: 4}}, now)
+	built, err := l.build(t.Context(), []Aside{{Entry: 3}, {Entry: 4}}, now)
 	if err != nil {
 		t.Fatal(err)
 	}

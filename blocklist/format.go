@@ -1,6 +1,7 @@
 package blocklist
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -52,12 +53,12 @@ const window = 8 << 20
 // Decode reads a compressed list, strictly, as Parse does. A list that cannot
 // be decompressed gives a plain error, all else a *ParseError.
 func Decode(r io.Reader, limits Limits) (*List, error) {
-	l, _, err := decode(r, limits)
+	l, _, err := decode(context.Background(), r, limits)
 	return l, err
 }
 
-// decode is Decode and gives the SHA-256 of the text too.
-func decode(r io.Reader, limits Limits) (*List, [sha256.Size]byte, error) {
+// decode is Decode until ctx ends, and gives the SHA-256 of the text too.
+func decode(ctx context.Context, r io.Reader, limits Limits) (*List, [sha256.Size]byte, error) {
 	// One goroutine's worth of decoding, so that none outlives the call.
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window))
 	if err != nil {
@@ -65,11 +66,32 @@ func decode(r io.Reader, limits Limits) (*List, [sha256.Size]byte, error) {
 	}
 	defer z.Close()
 	text := sha256.New()
-	l, err := Parse(io.TeeReader(z, text), limits)
+	l, err := Parse(io.TeeReader(untilEnd{ctx, z}, text), limits)
 	if err != nil {
 		return nil, [sha256.Size]byte{}, err
 	}
 	return l, [sha256.Size]byte(text.Sum(nil)), nil
+}
+
+// untilEnd reads until a context ends.
+type untilEnd struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u untilEnd) Read(b []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(b)
+}
+
+// ended is ctx.Err(), asked for once in a thousand of the steps of a loop over a long list.
+func ended(ctx context.Context, step int) error {
+	if step&1023 != 0 {
+		return nil
+	}
+	return ctx.Err()
 }
 
 // Encode writes the list's text, compressed. The errors are those of

@@ -125,7 +125,7 @@ func TestTheCompressedFormOfEarlierReleasesIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	l, sum, err := decode(f, Limits{})
+	l, sum, err := decode(t.Context(), f, Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}

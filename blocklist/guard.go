@@ -1,6 +1,7 @@
 package blocklist
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -118,22 +119,25 @@ func NewGuard(c GuardConfig) (*Guard, error) {
 	return &Guard{structure: structureGuard{own: c.OwnNames}, c: c}, nil
 }
 
-// Check lets a list's structure pass (nil) or refuses it with a *GuardError.
-func (g *Guard) Check(u Update) error {
+// Check lets a list's structure pass (nil) or refuses it with a *GuardError; it ends
+// with ctx.
+func (g *Guard) Check(ctx context.Context, u Update) error {
 	if u.Next == nil {
 		return errors.New("guard: no list to look at")
 	}
 	refused := GuardError{Guard: guardStructure}
-	g.structure.examine(u, func(entry int, problem, remedy string) {
+	err := g.structure.examine(ctx, u, func(entry int, problem, remedy string) {
 		refused.Total++
 		if len(refused.Findings) < maxFindings {
 			e := &u.Next.Entries[entry]
 			refused.Findings = append(refused.Findings, Finding{
-				// The header is line 1.
-				Line: entry + 2, ID: e.ID, Name: e.Name, Scope: e.Scope, Problem: problem, Remedy: remedy,
+				Line: lineOf(entry), ID: e.ID, Name: e.Name, Scope: e.Scope, Problem: problem, Remedy: remedy,
 			})
 		}
 	})
+	if err != nil {
+		return err
+	}
 	if refused.Total > 0 {
 		return &refused
 	}
@@ -202,7 +206,7 @@ var specialUse = map[string]string{
 	"internal":  "ICANN resolution 2024.07.29.06",
 }
 
-func (s *structureGuard) examine(u Update, object func(entry int, problem, remedy string)) {
+func (s *structureGuard) examine(ctx context.Context, u Update, object func(entry int, problem, remedy string)) error {
 	owners := make(map[string]string, len(s.own))
 	for _, name := range s.own {
 		owners[name] = "the resolver"
@@ -219,6 +223,9 @@ func (s *structureGuard) examine(u Update, object func(entry int, problem, remed
 		}
 	}
 	for i := range u.Next.Entries {
+		if err := ended(ctx, i); err != nil {
+			return err
+		}
 		e := &u.Next.Entries[i]
 		if problem, remedy := misplaced(e); problem != "" {
 			object(i, problem, remedy)
@@ -228,6 +235,7 @@ func (s *structureGuard) examine(u Update, object func(entry int, problem, remed
 			object(i, fmt.Sprintf("covers %s, the name of %s", name, owners[name]), "use scope host, or names below it")
 		}
 	}
+	return nil
 }
 
 // misplaced tells where in the name space an entry must not be.

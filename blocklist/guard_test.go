@@ -91,7 +91,7 @@ func TestGuardOfStructure(t *testing.T) {
 				"minors":    {Page: "http://192.0.2.80/minors"},
 				"drugs":     {Page: "http://[2001:db8::80]:8080/"},
 			}
-			err := g.Check(Update{Next: l})
+			err := g.Check(t.Context(), Update{Next: l})
 			if c.says == "" {
 				if err != nil {
 					t.Errorf("refused: %v", err)
@@ -112,7 +112,7 @@ func TestGuardNamesEachEntryButNotWithoutEnd(t *testing.T) {
 		l.Entries = append(l.Entries, Entry{ID: fmt.Sprint("bad-", i), Name: "co.uk", Scope: ScopeDomain})
 	}
 	var err *GuardError
-	if !errors.As(guardOf(t).Check(Update{Next: l}), &err) {
+	if !errors.As(guardOf(t).Check(t.Context(), Update{Next: l}), &err) {
 		t.Fatal("accepted")
 	}
 	if err.Total != 50 || len(err.Findings) != maxFindings {
@@ -128,7 +128,7 @@ func TestGuardNamesEachEntryButNotWithoutEnd(t *testing.T) {
 }
 
 func TestGuardLetsTheGoldenListPass(t *testing.T) {
-	if err := guardOf(t).Check(Update{Next: parse(t, frenchText(t))}); err != nil {
+	if err := guardOf(t).Check(t.Context(), Update{Next: parse(t, frenchText(t))}); err != nil {
 		t.Error(err)
 	}
 }

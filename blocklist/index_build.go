@@ -1,6 +1,7 @@
 package blocklist
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,22 +15,22 @@ import (
 // entries. It fails for names that are not canonical and for two entries with
 // the same name and scope; a list that Parse accepted has neither.
 func NewIndex(entries []Entry) (*Index, error) {
-	return newIndex(entries, func(int) bool { return true })
+	return newIndex(context.Background(), entries, func(int) bool { return true })
 }
 
-// newIndex is NewIndex over those of the entries whose number enforced takes; it
-// is asked once for each, in order. Their numbers stay.
-func newIndex(entries []Entry, enforced func(number int) bool) (*Index, error) {
+// newIndex is NewIndex until ctx ends, over those of the entries whose number
+// enforced takes; it is asked once for each, in order. Their numbers stay.
+func newIndex(ctx context.Context, entries []Entry, enforced func(number int) bool) (*Index, error) {
 	if uint64(len(entries)) >= none {
 		return nil, fmt.Errorf("index: %d entries are more than it can number", len(entries))
 	}
 	b := builder{entries: entries, x: &Index{seed: maphash.MakeSeed()}}
 	b.x.buckets = make([]bucket, len(entries)/perBucket+2)
-	if err := b.spread(enforced); err != nil {
+	if err := b.spread(ctx, enforced); err != nil {
 		return nil, err
 	}
 	b.gather()
-	return b.x, b.layOut()
+	return b.x, b.layOut(ctx)
 }
 
 // builder lays out an Index: it finds the bucket of each entry, sorts the entries by
@@ -46,11 +47,14 @@ type builder struct {
 const outside = none
 
 // spread finds the bucket of each entry, and counts in start how many each has.
-func (b *builder) spread(enforced func(number int) bool) error {
+func (b *builder) spread(ctx context.Context, enforced func(number int) bool) error {
 	x := b.x
 	b.where = make([]uint32, len(b.entries))
 	var room [maxWireName]byte
 	for i := range b.entries {
+		if err := ended(ctx, i); err != nil {
+			return err
+		}
 		e := &b.entries[i]
 		if err := CheckName(e.Name); err != nil {
 			return fmt.Errorf("index entry %d (%s): %w", i, e.ID, err)
@@ -98,11 +102,14 @@ func (b *builder) gather() {
 }
 
 // layOut writes the records.
-func (b *builder) layOut() error {
+func (b *builder) layOut(ctx context.Context) error {
 	x := b.x
 	x.records = make([]byte, 0, b.size)
 	from := uint32(0)
 	for i := range x.buckets {
+		if err := ended(ctx, i); err != nil {
+			return err
+		}
 		to := x.buckets[i].start
 		start := len(x.records)
 		for _, number := range b.order[from:to] {

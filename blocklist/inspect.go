@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -40,11 +40,11 @@ func (in Inspection) Inspect(ctx context.Context, name, path string) (*Loaded, e
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	o := opener{name: name, root: in.Root, identity: in.Identity, limits: in.Limits, guard: in.Guard}
-	l, err := o.open(a, origin)
+	l, err := o.open(ctx, a, origin)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return l.build(newStanding(name).review(in.Guard, l.List, nil, in.Clock()), in.Clock())
+	return l.reviewed(ctx, newStanding(name), in.Guard, nil, in.Clock())
 }
 
 func readStored(_ context.Context, path string) (*signing.Accepted, error) {
@@ -72,7 +72,7 @@ func (in Inspection) fetch(ctx context.Context, path string) (*signing.Accepted,
 // Generation gives a list that the watcher has at hand besides the one in force:
 // the one that is held, or one that is stored; verified anew. nil without an error
 // is none.
-func (w *Watcher) Generation(serial uint64) (*List, error) {
+func (w *Watcher) Generation(ctx context.Context, serial uint64) (*List, error) {
 	v := w.View()
 	switch {
 	case v.Running != nil && v.Running.List.Serial == serial:
@@ -81,7 +81,7 @@ func (w *Watcher) Generation(serial uint64) (*List, error) {
 		return v.HeldList, nil
 	}
 	// A file that a rename replaces or removes is read as it was, or is not there.
-	l, _, err := w.c.Store.load(serial, w.opener.reopen)
+	l, _, err := w.c.Store.load(ctx, serial, w.opener.reopen)
 	if os.IsNotExist(err) {
 		return nil, nil
 	}
@@ -91,41 +91,45 @@ func (w *Watcher) Generation(serial uint64) (*List, error) {
 	return l.List, nil
 }
 
-// Verdict is what a list would do with a name.
-type Verdict struct {
-	Name  string `json:"name"`
-	Was   string `json:"was,omitempty"` // id of the entry that blocks it now
-	Would string `json:"would,omitempty"`
+// Question is what a client asks for, as far as a list goes by it.
+type Question struct {
+	Name string `json:"name"`
+	Type string `json:"type"` // as in a zone file; "" is A
 }
 
-// DryRun compares for each name what the list in force does with what next would
-// do, as the guards stand now, and gives at most most of the names with another
-// verdict, and how many there are.
-func (w *Watcher) DryRun(next *List, names []string, most int) (changed []Verdict, total int, err error) {
+// Verdict is what a list would change for a question.
+type Verdict struct {
+	Question
+	Was   *Outcome `json:"was,omitempty"`   // now; nil where the name is not blocked
+	Would *Outcome `json:"would,omitempty"` // with the other list
+}
+
+// Outcome is what a blocked question gets.
+type Outcome struct {
+	Entry  string `json:"entry"`  // its id
+	Answer string `json:"answer"` // addresses, or NODATA
+}
+
+// DryRun compares for each question what the list in force does with what next
+// would do, as the guards stand now, and gives at most most of the questions that
+// would be answered otherwise, and how many there are.
+func (w *Watcher) DryRun(ctx context.Context, next *List, questions []Question, most int) (changed []Verdict, total int, err error) {
 	w.mu.Lock()
 	st, running := w.standing.clone(), w.running
 	w.mu.Unlock()
-	would, err := (&Loaded{Name: w.c.Name, List: next}).build(st.review(w.c.Guard, next, running, w.c.Clock()), w.c.Clock())
+	would, err := (&Loaded{Name: w.c.Name, List: next}).reviewed(ctx, st, w.c.Guard, running, w.c.Clock())
 	if err != nil {
 		return nil, 0, err
 	}
-	id := func(l *Loaded, wire []byte) string {
-		if l == nil {
-			return ""
-		}
-		if n, ok := l.Index.Lookup(wire); ok {
-			return l.List.Entries[n].ID
-		}
-		return ""
-	}
-	for _, name := range names {
-		canonical, err := CanonicalName(name)
-		if err != nil {
+	for _, q := range questions {
+		if q.Name, err = CanonicalName(q.Name); err != nil {
 			continue // no list can hold it
 		}
-		wire := appendWire(nil, canonical)
-		v := Verdict{Name: canonical, Was: id(running, wire), Would: id(would, wire)}
-		if (v.Was == "") == (v.Would == "") {
+		if q.Type = strings.ToUpper(q.Type); q.Type == "" {
+			q.Type = "A"
+		}
+		v := Verdict{Question: q, Was: running.outcome(q), Would: would.outcome(q)}
+		if (v.Was == nil) == (v.Would == nil) && (v.Was == nil || v.Was.Answer == v.Would.Answer) {
 			continue
 		}
 		total++
@@ -136,22 +140,31 @@ func (w *Watcher) DryRun(next *List, names []string, most int) (changed []Verdic
 	return changed, total, nil
 }
 
-// Covering gives the entries of the list in force that cover a name (canonical),
-// set aside or pending as they may be, with their state; the nearest first.
-func (l *Loaded) Covering(name string) (all []Item) {
-	for above := name; above != ""; above = parentOf(above) {
-		i, _ := slices.BinarySearchFunc(l.List.Entries, above, func(e Entry, name string) int { return strings.Compare(e.Name, name) })
-		for ; i < len(l.List.Entries) && l.List.Entries[i].Name == above; i++ {
-			e := &l.List.Entries[i]
-			if above != name && e.Scope != ScopeDomain {
-				continue
-			}
-			item := Item{Entry: *e, State: l.state(i)}
-			if a := l.aside(uint32(i)); a != nil {
-				item.Aside = &a.SetAside
-			}
-			all = append(all, item)
-		}
+// outcome is what a question gets from a list; nil where it is not blocked. l may
+// be nil.
+func (l *Loaded) outcome(q Question) *Outcome {
+	if l == nil {
+		return nil
 	}
-	return all
+	number, ok := l.Index.Lookup(appendWire(nil, q.Name))
+	if !ok {
+		return nil
+	}
+	e := &l.List.Entries[number]
+	page := l.List.Categories[e.Category]
+	var addresses []netip.Addr
+	switch q.Type {
+	case "A":
+		addresses = page.IPv4
+	case "AAAA":
+		addresses = page.IPv6
+	}
+	if len(addresses) == 0 {
+		return &Outcome{Entry: e.ID, Answer: "NODATA"}
+	}
+	var texts []string
+	for _, a := range addresses {
+		texts = append(texts, a.String())
+	}
+	return &Outcome{Entry: e.ID, Answer: strings.Join(texts, ", ")}
 }

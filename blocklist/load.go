@@ -3,6 +3,7 @@ package blocklist
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -69,11 +70,11 @@ func (l *Loaded) aside(number uint32) *Aside {
 
 // build gives the list with an index over what is enforced of it: neither what is
 // set aside nor what is not in force at now (docs/decisions/0011).
-func (l *Loaded) build(aside []Aside, now time.Time) (*Loaded, error) {
+func (l *Loaded) build(ctx context.Context, aside []Aside, now time.Time) (*Loaded, error) {
 	b := *l
 	b.Aside, b.Pending, b.Ripe, b.AsOf = aside, 0, time.Time{}, now
 	var err error
-	b.Index, err = newIndex(l.List.Entries, func(number int) bool {
+	b.Index, err = newIndex(ctx, l.List.Entries, func(number int) bool {
 		if len(aside) > 0 && aside[0].Entry == uint32(number) {
 			aside = aside[1:]
 			return false
@@ -91,6 +92,15 @@ func (l *Loaded) build(aside []Aside, now time.Time) (*Loaded, error) {
 	return &b, err
 }
 
+// reviewed is build with what the guards set aside, of which st is told.
+func (l *Loaded) reviewed(ctx context.Context, st *standing, g *Guard, running *Loaded, now time.Time) (*Loaded, error) {
+	aside, err := st.review(ctx, g, l.List, running, now)
+	if err != nil {
+		return nil, err
+	}
+	return l.build(ctx, aside, now)
+}
+
 // opener turns a publication into a list that may be reviewed, from the network
 // and from the store in the same way.
 type opener struct {
@@ -101,10 +111,10 @@ type opener struct {
 	guard    *Guard
 }
 
-// open verifies, decrypts, parses and guards the structure, in this order. What it
-// gives has no index yet (see build). The error is a *refusal that names all that
+// open verifies, decrypts, parses and guards the structure, in this order, until ctx
+// ends. What it gives has no index yet (see build). The error is a *refusal that names all that
 // is known of the list.
-func (o *opener) open(a *signing.Accepted, origin Origin) (*Loaded, error) {
+func (o *opener) open(ctx context.Context, a *signing.Accepted, origin Origin) (*Loaded, error) {
 	target := sha256.Sum256(a.Target)
 	l := &Loaded{Name: o.name, Origin: origin, TargetSHA256: hex.EncodeToString(target[:])}
 	refused := func(reason string, err error) error {
@@ -122,19 +132,21 @@ func (o *opener) open(a *signing.Accepted, origin Origin) (*Loaded, error) {
 	if err != nil {
 		return nil, refused("", err)
 	}
-	list, sum, err := decode(bytes.NewReader(text), o.limits)
+	list, sum, err := decode(ctx, bytes.NewReader(text), o.limits)
 	if err != nil {
 		return nil, refused("format", err)
 	}
 	l.List, l.ListSHA256 = list, hex.EncodeToString(sum[:])
-	if err := o.guard.Check(Update{Next: list}); err != nil {
+	if err := o.guard.Check(ctx, Update{Next: list}); err != nil {
 		return nil, refused("guard", err)
 	}
 	return l, nil
 }
 
 // reopen opens what is stored.
-func (o *opener) reopen(a *signing.Accepted) (*Loaded, error) { return o.open(a, OriginStore) }
+func (o *opener) reopen(ctx context.Context, a *signing.Accepted) (*Loaded, error) {
+	return o.open(ctx, a, OriginStore)
+}
 
 // refusal is why a list did not come into force, with what is known of it.
 type refusal struct {

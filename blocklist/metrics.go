@@ -21,6 +21,7 @@ type Metrics struct {
 	pending     *prometheus.GaugeVec
 	held        *prometheus.GaugeVec
 	rolledBack  *prometheus.GaugeVec
+	reviews     *prometheus.GaugeVec
 }
 
 // Results of cordon_list_updates_total.
@@ -49,6 +50,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		quarantined: gauge("cordon_list_quarantined", "Entries of the list in force that a guard or a person has set aside: they are not enforced until a person releases them."),
 		pending:     gauge("cordon_list_pending", "Entries of the list whose in_force lies ahead."),
 		held:        gauge("cordon_list_held", "Serial of the list that a guard holds as a whole until a person releases it; 0 if there is none."),
+		reviews:     gauge("cordon_list_reviews_overdue", "Entries of the list in force whose review_by has passed: the authority has to re-check them or take them off."),
 		rolledBack:  gauge("cordon_list_rolled_back", "1 when a person has put an earlier list in force again; it ends when a newer one comes."),
 	}
 	if reg == nil {
@@ -56,7 +58,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{m.serial, m.entries, m.updates, m.overdue, m.until, m.checked, m.unstored,
-		m.quarantined, m.pending, m.held, m.rolledBack} {
+		m.quarantined, m.pending, m.held, m.rolledBack, m.reviews} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
@@ -65,7 +67,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 // announce makes the series of a list, at zero.
 func (m *Metrics) announce(list string) {
 	for _, v := range []*prometheus.GaugeVec{m.serial, m.entries, m.overdue, m.until, m.checked,
-		m.quarantined, m.pending, m.held, m.rolledBack} {
+		m.quarantined, m.pending, m.held, m.rolledBack, m.reviews} {
 		v.WithLabelValues(list)
 	}
 	for _, result := range []string{resultApplied, resultRefused, resultHeld} {

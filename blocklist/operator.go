@@ -1,13 +1,15 @@
 package blocklist
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 )
 
 // What a person may tell a watcher to do. Each call returns when the order is
-// saved, on record and in effect, or with an error that says how far it came. None
+// saved, on record and in effect, or with an error that says how far it came; no
+// context ends one in the middle. None
 // of them can make a name lead to the stop page that the authority has not signed
 // for.
 
@@ -99,7 +101,7 @@ func (w *Watcher) rule(action Action, ids []string, r Ruling, take func(*Entry, 
 			aside = append(aside, Aside{Entry: uint32(i), SetAside: *s})
 		}
 	}
-	if err := w.rebuild(aside); err != nil {
+	if err := w.rebuild(context.Background(), aside); err != nil {
 		return fmt.Errorf("the order is on record, but cannot be carried out before the next start: %w", err)
 	}
 	return nil
@@ -123,7 +125,7 @@ func (w *Watcher) ReleaseUpdate(serial uint64, r Ruling) error {
 		return nil // it comes into force when the source gives it again
 	}
 	l, a := w.held.list, w.held.accepted
-	if err := w.enforce(l); err != nil {
+	if err := w.enforce(context.Background(), l); err != nil {
 		w.refuse(err)
 		return err
 	}
@@ -165,7 +167,7 @@ func (w *Watcher) RollBack(r Ruling) (to uint64, err error) {
 		if s >= serial {
 			continue
 		}
-		l, _, err := w.c.Store.load(s, w.opener.reopen)
+		l, _, err := w.c.Store.load(context.Background(), s, w.opener.reopen)
 		if err == nil {
 			back = l
 			break
@@ -179,7 +181,7 @@ func (w *Watcher) RollBack(r Ruling) (to uint64, err error) {
 		return 0, err
 	}
 	defer w.show()
-	if err := w.enforce(back); err != nil {
+	if err := w.enforce(context.Background(), back); err != nil {
 		w.refuse(err)
 		return 0, err
 	}

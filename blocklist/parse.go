@@ -37,27 +37,18 @@ type parser struct {
 	left     int64 // bytes that may still be read
 	line     int   // number of the line that is being read
 	spelling *spelling
-	words    map[string]string // see once
-	leads    [][]byte          // what stands before each value of an entry; see quick
+	quick    *quickReader
 }
 
 func newParser(r io.Reader, limits Limits) *parser {
-	p := &parser{
+	return &parser{
 		limits: limits,
 		// A line that does not fit into the buffer is too long.
 		in:       bufio.NewReaderSize(r, limits.MaxLine),
 		left:     limits.MaxBytes,
 		spelling: newSpelling(),
-		words:    make(map[string]string),
+		quick:    newQuickReader(),
 	}
-	for i, key := range entryFields {
-		lead := `","` + key + `":"`
-		if i == 0 {
-			lead = `{"` + key + `":"`
-		}
-		p.leads = append(p.leads, []byte(lead))
-	}
-	return p
 }
 
 func (p *parser) list() (*List, error) {
@@ -76,10 +67,7 @@ func (p *parser) list() (*List, error) {
 		return nil, &ParseError{Field: "entries", Value: strconv.Itoa(n), Problem: "is more than this program takes",
 			Remedy: fmt.Sprintf("the limit is set to %d", p.limits.MaxEntries)}
 	}
-	// The header's count is a claim: memory is given as lines arrive.
-	first := min(l.Header.Entries, 4096)
-	l.Entries = make([]Entry, 0, first)
-	between := order{ids: make(map[string]int, first)}
+	between := newOrder()
 	for {
 		text, err := p.next()
 		if errors.Is(err, io.EOF) {
@@ -91,19 +79,34 @@ func (p *parser) list() (*List, error) {
 		if len(l.Entries) == l.Header.Entries {
 			return nil, p.wrongCount(l, "more")
 		}
-		var e Entry
-		if err := p.entry(text, &e, &l.Header); err != nil {
+		l.grow()
+		l.Entries = append(l.Entries, Entry{})
+		if err := p.entry(text, &l.Entries[len(l.Entries)-1], &l.Header); err != nil {
 			return nil, err
 		}
-		if err := between.check(&e, p.line); err != nil {
+		if err := between.check(l.Entries, len(l.Entries)-1); err != nil {
 			return nil, err
 		}
-		l.Entries = append(l.Entries, e)
 	}
 	if len(l.Entries) != l.Header.Entries {
 		return nil, p.wrongCount(l, "fewer")
 	}
 	return l, nil
+}
+
+// grow makes room for one more entry. The header's count is a claim: memory is
+// given as lines arrive, and for all that are claimed once a sixteenth has come. So
+// a long list is not copied again and again, nor has room to spare.
+func (l *List) grow() {
+	n := len(l.Entries)
+	if n < cap(l.Entries) {
+		return
+	}
+	room := max(1024, 2*n)
+	if n >= l.Header.Entries/16 {
+		room = l.Header.Entries
+	}
+	l.Entries = append(make([]Entry, 0, min(room, l.Header.Entries)), l.Entries...)
 }
 
 func (p *parser) wrongCount(l *List, how string) *ParseError {
@@ -188,7 +191,7 @@ func (p *parser) header(text []byte, h *Header) error {
 }
 
 func (p *parser) entry(text []byte, e *Entry, h *Header) error {
-	quick := p.quick(text, e)
+	quick := p.quick.read(text, e)
 	if !quick {
 		if err := readEntry(text, e); err != nil {
 			return err
@@ -205,94 +208,6 @@ func (p *parser) entry(text []byte, e *Entry, h *Header) error {
 		return fmt.Errorf("spell list line %d: %w", p.line, err)
 	}
 	return sameSpelling(text, want)
-}
-
-// quick reads an entry in the spelling of the format, without a thought to any
-// other; false for a line that it cannot read, or that may have another spelling.
-// Most of the time that a long list takes would go into taking JSON apart, and
-// into writing it down again to compare.
-//
-// What it reads has one spelling: the keys and what stands between the values are
-// compared byte by byte, no value has an escape or a character that wants one
-// (check refuses those of JavaScript, U+2028 and U+2029), and a time or a day of
-// that length that can be read is written in that way.
-func (p *parser) quick(text []byte, e *Entry) bool {
-	var values [9][]byte // of entryFields
-	for i, field := range p.leads {
-		rest, ok := bytes.CutPrefix(text, field)
-		end := bytes.IndexByte(rest, '"')
-		if !ok || end < 0 {
-			return false
-		}
-		for _, c := range rest[:end] {
-			if c < ' ' || c == '\\' {
-				return false
-			}
-		}
-		values[i], text = rest[:end], rest[end:]
-	}
-	if string(text) != "\"}\n" {
-		return false
-	}
-	var ok [3]bool
-	e.ID, e.Name, e.Decision = string(values[0]), string(values[1]), string(values[5])
-	e.Category, e.LegalBasis = p.once(values[3]), p.once(values[4])
-	e.Notified, ok[0] = quickTime(values[6])
-	e.InForce, ok[1] = quickTime(values[7])
-	e.ReviewBy.Time, ok[2] = quickDay(values[8])
-	var err error
-	e.Scope, err = ParseScope(string(values[2]))
-	return err == nil && ok == [3]bool{true, true, true}
-}
-
-// quickTime reads a time in the one form of the format; false for any other, and
-// for one that does not exist.
-func quickTime(b []byte) (time.Time, bool) {
-	if len(b) != len("2006-01-02T15:04:05Z") || b[10] != 'T' || b[13] != ':' || b[16] != ':' || b[19] != 'Z' {
-		return time.Time{}, false
-	}
-	day, ok := quickDay(b[:10])
-	h, ok1 := digits(b[11:13])
-	m, ok2 := digits(b[14:16])
-	s, ok3 := digits(b[17:19])
-	if !ok || !ok1 || !ok2 || !ok3 || h > 23 || m > 59 || s > 59 {
-		return time.Time{}, false
-	}
-	return day.Add(time.Duration(h)*time.Hour + time.Duration(m)*time.Minute + time.Duration(s)*time.Second), true
-}
-
-func quickDay(b []byte) (time.Time, bool) {
-	if len(b) != len("2006-01-02") || b[4] != '-' || b[7] != '-' {
-		return time.Time{}, false
-	}
-	y, ok := digits(b[:4])
-	m, ok1 := digits(b[5:7])
-	d, ok2 := digits(b[8:10])
-	if !ok || !ok1 || !ok2 || m < 1 || m > 12 || d < 1 {
-		return time.Time{}, false
-	}
-	t := time.Date(y, time.Month(m), d, 0, 0, 0, 0, time.UTC)
-	return t, t.Day() == d // time.Date makes 1 March of 29 February where there is none
-}
-
-func digits(b []byte) (n int, ok bool) {
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + int(c-'0')
-	}
-	return n, true
-}
-
-// once keeps texts that repeat from entry to entry in memory once.
-func (p *parser) once(text []byte) string {
-	if kept, ok := p.words[string(text)]; ok {
-		return kept
-	}
-	s := string(text)
-	p.words[s] = s
-	return s
 }
 
 // readEntry reads an entry in any spelling, and says what is wrong with it.

@@ -189,7 +189,7 @@ func TestOrange(t *testing.T) {
 			// Nor at a restart, when all traffic is forgotten.
 			config.Traffic = nil
 			r = r.start(a, guarding(t, config))
-			r.Restore()
+			r.Restore(t.Context())
 			r.wantInForce(43, OriginStore)
 			r.wantBlocked(false, orange...)
 			r.wantBlocked(true, "propagande.example", "new.example")
@@ -221,7 +221,7 @@ func TestOrange(t *testing.T) {
 			r.wantEvents(1, "guard.released", `"action":"release"`, "slip-2", "ovh.com", someone.Reason)
 
 			r = r.start(a, guarding(t, config))
-			r.Restore()
+			r.Restore(t.Context())
 			r.wantInForce(44, OriginStore)
 			r.wantBlocked(true, "ovh.com", names[17])
 			r.wantBlocked(false, "google.fr", "fr.wikipedia.org", "drive.usercontent.google.com")
@@ -326,7 +326,7 @@ func TestAPersonHoldsAnEntryAndReleasesIt(t *testing.T) {
 		t.Error("the next list enforces it again")
 	}
 	r = r.start(a, guarding(t, usual()))
-	r.Restore()
+	r.Restore(t.Context())
 	if r.blocks("www.propagande.example") {
 		t.Error("a restart enforces it again")
 	}
@@ -410,7 +410,7 @@ func TestRollback(t *testing.T) {
 	a.release()
 	check(r.refreshed())
 	r = r.start(a, guarding(t, usual()))
-	r.Restore()
+	r.Restore(t.Context())
 	check(r)
 	check(r.refreshed().refreshed())
 
@@ -421,7 +421,7 @@ func TestRollback(t *testing.T) {
 		t.Error("the rollback goes on")
 	}
 	r = r.start(a, guarding(t, usual()))
-	r.Restore()
+	r.Restore(t.Context())
 	r.wantInForce(44, OriginStore)
 }
 
@@ -445,7 +445,7 @@ func TestAnOrderIsOnRecordBeforeItHasAnEffect(t *testing.T) {
 		}
 		r.journal.failWith(nil)
 		again := r.start(a, guarding(t, config))
-		again.Restore()
+		again.Restore(t.Context())
 		if r.blocks("google.fr") || again.blocks("google.fr") {
 			t.Error("released without a record")
 		}
@@ -462,7 +462,7 @@ func TestAnOrderIsOnRecordBeforeItHasAnEffect(t *testing.T) {
 					t.Errorf("blocked %v, recorded %v, %v", blocked, recorded, err)
 				}
 				again := r.start(a, guarding(t, config))
-				again.Restore()
+				again.Restore(t.Context())
 				recorded = recorded || strings.Contains(strings.Join(again.journal.events, "\n"), "guard.released")
 				if again.blocks("google.fr") && !recorded {
 					t.Error("a restart released it without a record")
@@ -495,7 +495,7 @@ func TestAQuarantineIsDurableBeforeTheList(t *testing.T) {
 			_ = r.refresh(t.Context())
 			config.Traffic = nil
 			again := r.start(a, guarding(t, config))
-			again.Restore()
+			again.Restore(t.Context())
 			if r.blocks("google.fr") || again.blocks("google.fr") {
 				t.Errorf("%s call %d: google.fr is blocked, before %v, after %v", said, call, r.blocks("google.fr"), again.blocks("google.fr"))
 			}
@@ -515,7 +515,7 @@ func TestADamagedStandingIsToldAndKept(t *testing.T) {
 	}
 	a.must(os.WriteFile(path, []byte(`{"format":"cordon-standing/1","list":"french","aside":[`), 0o600))
 	r = r.start(a, guarding(t, config))
-	r.Restore()
+	r.Restore(t.Context())
 	if r.blocks("google.fr") || !r.blocks("propagande.example") {
 		t.Error("the guards that need no memory do not hold")
 	}
@@ -540,7 +540,11 @@ func FuzzStanding(f *testing.F) {
 		if st.Order != nil {
 			st.obey(st.Order)
 		}
-		for _, a := range st.review(g, l, nil, time.Unix(0, 0)) {
+		aside, err := st.review(t.Context(), g, l, nil, time.Unix(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range aside {
 			if int(a.Entry) >= len(l.Entries) || l.Entries[a.Entry].ID != a.ID {
 				t.Fatalf("set aside %d, %s", a.Entry, a.ID)
 			}
@@ -570,12 +574,12 @@ func TestEntriesComeIntoForceWhenTheirTimeHasCome(t *testing.T) {
 		t.Errorf("the next look is in %v", wait)
 	}
 	a.clock.advance(time.Hour - time.Second)
-	r.ripen()
+	r.ripen(t.Context())
 	if r.blocks(name) {
 		t.Error("a second too early")
 	}
 	a.clock.advance(time.Second)
-	r.ripen()
+	r.ripen(t.Context())
 	if !r.blocks(name) {
 		t.Error("not in force when its time has come")
 	}

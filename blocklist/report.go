@@ -155,6 +155,7 @@ func (w *Watcher) checkOverdue() {
 		value = 1
 	}
 	w.c.Metrics.overdue.WithLabelValues(w.c.Name).Set(value)
+	w.c.Metrics.reviews.WithLabelValues(w.c.Name).Set(float64(Catalogue{w.running}.Overdue(w.c.Clock())))
 }
 
 // next is how long to wait after a refresh: a poll, less after a failure, and not

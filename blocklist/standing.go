@@ -2,6 +2,7 @@ package blocklist
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -240,8 +241,9 @@ func (e *Entry) digest(line *spelling) string {
 
 // review looks at each entry of a list whose structure has passed: it adds to the
 // standing what the guards set aside, drops what concerns neither this list nor the
-// one in force, and gives the entries that are not enforced, by number.
-func (st *standing) review(g *Guard, next *List, running *Loaded, now time.Time) []Aside {
+// one in force, and gives the entries that are not enforced, by number. Where ctx ends first the standing is
+// of no use.
+func (st *standing) review(ctx context.Context, g *Guard, next *List, running *Loaded, now time.Time) ([]Aside, error) {
 	var (
 		aside    []Aside
 		line     = newSpelling()
@@ -261,6 +263,9 @@ func (st *standing) review(g *Guard, next *List, running *Loaded, now time.Time)
 		aside = append(aside, Aside{Entry: uint32(number), SetAside: *s})
 	}
 	for i := range next.Entries {
+		if err := ended(ctx, i); err != nil {
+			return nil, err
+		}
 		e := &next.Entries[i]
 		known, releasedAs := setAside[e.ID], released[e.ID]
 		var digest string
@@ -294,7 +299,7 @@ func (st *standing) review(g *Guard, next *List, running *Loaded, now time.Time)
 	}
 	st.Aside = append(st.Aside, found...)
 	st.prune(present, running)
-	return aside
+	return aside, nil
 }
 
 // prune drops what concerns neither the list under review, whose entries are

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -115,7 +116,7 @@ func (s *Store) write(serial uint64, a *signing.Accepted) error {
 // Where the newest is damaged and one before it is not, Load gives that one AND
 // an error that says what is wrong with the newest: the caller goes on with the
 // list, and raises the alarm.
-func (s *Store) Load(open func(*signing.Accepted) (*Loaded, error)) (*Loaded, *signing.Accepted, error) {
+func (s *Store) Load(ctx context.Context, open func(context.Context, *signing.Accepted) (*Loaded, error)) (*Loaded, *signing.Accepted, error) {
 	stored, err := s.serials()
 	if err != nil {
 		return nil, nil, err
@@ -125,7 +126,10 @@ func (s *Store) Load(open func(*signing.Accepted) (*Loaded, error)) (*Loaded, *s
 	}
 	var damage []error
 	for _, serial := range stored {
-		l, a, err := s.load(serial, open)
+		l, a, err := s.load(ctx, serial, open)
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err() // the list is none the worse for it
+		}
 		if err == nil {
 			return l, a, errors.Join(damage...)
 		}
@@ -134,7 +138,7 @@ func (s *Store) Load(open func(*signing.Accepted) (*Loaded, error)) (*Loaded, *s
 	return nil, nil, errors.Join(damage...)
 }
 
-func (s *Store) load(serial uint64, open func(*signing.Accepted) (*Loaded, error)) (*Loaded, *signing.Accepted, error) {
+func (s *Store) load(ctx context.Context, serial uint64, open func(context.Context, *signing.Accepted) (*Loaded, error)) (*Loaded, *signing.Accepted, error) {
 	f, err := os.Open(s.path(serial))
 	if err != nil {
 		return nil, nil, err
@@ -144,7 +148,7 @@ func (s *Store) load(serial uint64, open func(*signing.Accepted) (*Loaded, error
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := open(a)
+	l, err := open(ctx, a)
 	if err != nil {
 		return nil, nil, err
 	}

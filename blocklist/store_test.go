@@ -2,6 +2,7 @@ package blocklist
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,7 +30,7 @@ func publicationOf(t testing.TB, serial uint64) *signing.Accepted {
 }
 
 // openText opens what publicationOf makes.
-func openText(a *signing.Accepted) (*Loaded, error) {
+func openText(_ context.Context, a *signing.Accepted) (*Loaded, error) {
 	l, err := Parse(bytes.NewReader(a.Target), Limits{})
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func TestStoreGivesBackWhatWasSaved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.Load(openText); !errors.Is(err, ErrNoList) {
+	if _, _, err := s.Load(t.Context(), openText); !errors.Is(err, ErrNoList) {
 		t.Errorf("an empty store gives %v", err)
 	}
 	if newest, err := s.Newest(); newest != 0 || err != nil {
@@ -88,7 +89,7 @@ func TestStoreGivesBackWhatWasSaved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, a, err := again.Load(openText)
+	l, a, err := again.Load(t.Context(), openText)
 	if err != nil || l.List.Serial != 7 {
 		t.Fatalf("got %+v, %v", l, err)
 	}
@@ -132,7 +133,7 @@ func TestStoreRefusesToGoBack(t *testing.T) {
 	if err := s.Save(8, publicationOf(t, 8)); !errors.Is(err, signing.ErrRollback) {
 		t.Errorf("got %v", err)
 	}
-	if l, _, err := s.Load(openText); err != nil || l.List.Serial != 9 {
+	if l, _, err := s.Load(t.Context(), openText); err != nil || l.List.Serial != 9 {
 		t.Errorf("got %+v, %v", l, err)
 	}
 }
@@ -170,7 +171,7 @@ func TestStoreFallsBackLoudly(t *testing.T) {
 			if err := c.harm(newest); err != nil {
 				t.Fatal(err)
 			}
-			l, a, err := s.Load(openText)
+			l, a, err := s.Load(t.Context(), openText)
 			if l == nil || a == nil || l.List.Serial > 8 || l.List.Serial < 7 {
 				t.Fatalf("got %+v, %v", l, err)
 			}
@@ -192,13 +193,13 @@ func TestStoreWithNothingUsableSaysSo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l, a, err := s.Load(openText)
+	l, a, err := s.Load(t.Context(), openText)
 	if l != nil || a != nil || err == nil || errors.Is(err, ErrNoList) {
 		t.Errorf("got %v, %v, %v", l, a, err)
 	}
 	// The list that comes next has the serial of the damaged one, most likely.
 	save(t, s, 2)
-	if l, _, err := s.Load(openText); err != nil || l.List.Serial != 2 {
+	if l, _, err := s.Load(t.Context(), openText); err != nil || l.List.Serial != 2 {
 		t.Errorf("after the next Save: %v, %v", l, err)
 	}
 }
@@ -245,7 +246,7 @@ func failing(t *testing.T, d *durabletest.Disk, next uint64) {
 	d.PowerOff()
 
 	again := storeIn(t, dir)
-	l, _, err := again.Load(openText)
+	l, _, err := again.Load(t.Context(), openText)
 	if err != nil {
 		t.Fatalf("after a failure at call %d: %v", d.Calls(), err)
 	}

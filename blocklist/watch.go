@@ -66,9 +66,7 @@ type Watcher struct {
 	opener opener
 	client *signing.Client // of the goroutine of Restore and Run
 
-	view      atomic.Pointer[View] // for those who only look
-	catalogue *Catalogue
-	uncatalog chan *Loaded // what the catalogue does not show yet: the newest, if any
+	view atomic.Pointer[View] // for those who only look
 
 	mu       sync.Mutex // held while a list is reviewed, put in force and stored; guards all below and Config.Store
 	restored bool
@@ -111,34 +109,10 @@ func (w *Watcher) show() {
 	if w.held != nil {
 		v.HeldList = w.held.list.List
 	}
-	w.view.Store(v)
+	before := w.view.Swap(v)
 	w.c.Metrics.standing(v)
-	if w.running == nil {
-		return
-	}
-	select {
-	case <-w.uncatalog:
-	default:
-	}
-	w.uncatalog <- w.running
-}
-
-// Catalogue is the list in force as people and tools ask for it. It follows while
-// Run runs.
-func (w *Watcher) Catalogue() *Catalogue { return w.catalogue }
-
-// follow keeps the catalogue up with what is in force until ctx ends. A long list
-// takes it seconds, which hold nothing else up.
-func (w *Watcher) follow(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case l := <-w.uncatalog:
-			if err := w.catalogue.follow(l); err != nil {
-				w.log.Error("the catalogue stays behind the list in force", "error", err)
-			}
-		}
+	if w.running != nil && (before == nil || before.Running == nil || before.Running.List != w.running.List) {
+		giveBack(w.running.List)
 	}
 }
 
@@ -193,12 +167,8 @@ func NewWatcher(c Config) (*Watcher, error) {
 	c.Metrics.announce(c.Name)
 	w := &Watcher{
 		c: c, log: log, client: client,
-		opener:    opener{name: c.Name, root: c.PinnedRoot, identity: c.Identity, limits: c.Limits, guard: c.Guard},
-		standing:  newStanding(c.Name),
-		uncatalog: make(chan *Loaded, 1),
-	}
-	if w.catalogue, err = NewCatalogue(); err != nil {
-		return nil, err
+		opener:   opener{name: c.Name, root: c.PinnedRoot, identity: c.Identity, limits: c.Limits, guard: c.Guard},
+		standing: newStanding(c.Name),
 	}
 	w.show()
 	return w, nil
@@ -207,10 +177,9 @@ func NewWatcher(c Config) (*Watcher, error) {
 // Run follows the source until ctx ends, and returns nil. It is called once,
 // after Restore or without it. Nothing that is wrong with a list ends it.
 func (w *Watcher) Run(ctx context.Context) error {
-	w.Restore()
+	w.Restore(ctx)
 	var background sync.WaitGroup
 	defer background.Wait()
-	background.Go(func() { w.follow(ctx) })
 	var news chan struct{} // never, where no folder is watched
 	if w.c.WatchDir != "" {
 		// Before the first look at it, so that no change falls between.
@@ -223,7 +192,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 	}
 	for {
-		w.ripen()
+		w.ripen(ctx)
 		err := w.refresh(ctx)
 		if ctx.Err() != nil {
 			return nil

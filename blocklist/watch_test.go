@@ -85,7 +85,7 @@ func TestAStoredListComesIntoForceWithoutTheNetwork(t *testing.T) {
 	a.must(os.RemoveAll(a.folder))
 	a.clock.advance(365 * 24 * time.Hour) // all of it has expired
 	r = r.start(a)
-	r.Restore()
+	r.Restore(t.Context())
 	r.wantInForce(42, OriginStore)
 	r.wantUpdates(0, 0)
 	if got, n := r.journal.last(); n != 1 || !strings.Contains(got, `"from":"store"`) {
@@ -222,7 +222,7 @@ func TestRefusals(t *testing.T) {
 
 			// A restart in this state enforces what was in force.
 			again := r.start(a)
-			again.Restore()
+			again.Restore(t.Context())
 			if s, o, _ := again.inForce(); s != serial || o != OriginStore {
 				t.Errorf("after a restart serial %d is in force, from %q", s, o)
 			}
@@ -305,7 +305,7 @@ func TestKilledBetweenSteps(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 			again := r.start(a)
-			again.Restore()
+			again.Restore(t.Context())
 			again.wantInForce(c.found, OriginStore)
 			again.refreshed()
 			if s, _, _ := again.inForce(); s != 43 {
@@ -314,7 +314,7 @@ func TestKilledBetweenSteps(t *testing.T) {
 			if event, _ := again.journal.last(); !strings.Contains(event, `"serial":43`) {
 				t.Errorf("the journal ends with %s", event)
 			}
-			if _, _, err := again.c.Store.Load(again.opener.reopen); err != nil {
+			if _, _, err := again.c.Store.Load(t.Context(), again.opener.reopen); err != nil {
 				t.Errorf("the store says %v", err)
 			}
 			again.refreshed() // and is at rest
@@ -368,7 +368,7 @@ func TestADamagedStoreFallsBackAndRaisesTheAlarm(t *testing.T) {
 	a.must(os.WriteFile(newest, b, 0o600))
 
 	r = r.start(a)
-	r.Restore()
+	r.Restore(t.Context())
 	r.wantInForce(42, OriginStore)
 	r.wantUpdates(0, 1)
 	if !strings.Contains(r.journal.events[0], `"reason":"store"`) || !strings.Contains(r.journal.events[0], newest) {
@@ -381,7 +381,7 @@ func TestADamagedStoreFallsBackAndRaisesTheAlarm(t *testing.T) {
 		a.must(os.Truncate(r.c.Store.path(serial), 10))
 	}
 	r = r.start(a)
-	r.Restore()
+	r.Restore(t.Context())
 	if _, _, n := r.inForce(); n != 0 {
 		t.Error("something was applied")
 	}
@@ -394,7 +394,7 @@ func TestAStoreOfAnotherAuthorityIsNotEnforced(t *testing.T) {
 	r := enforcing(other).refreshed()
 	a.must(os.RemoveAll(filepath.Join(r.c.Store.Dir(), "client")))
 	r = r.start(a)
-	r.Restore()
+	r.Restore(t.Context())
 	if _, _, n := r.inForce(); n != 0 {
 		t.Error("it was applied")
 	}

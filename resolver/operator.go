@@ -43,10 +43,10 @@ type Held struct {
 
 // Found is what `list search` and `list show` give.
 type Found struct {
-	List   string            `json:"list"`
-	Serial uint64            `json:"serial"` // of the list that the catalogue shows
-	Items  []*blocklist.Item `json:"items"`
-	InAll  int               `json:"in_all"`
+	List   string           `json:"list"`
+	Serial uint64           `json:"serial"` // of the list in force
+	Items  []blocklist.Item `json:"items"`
+	InAll  int              `json:"in_all"`
 }
 
 // Differences is what `list diff` gives.
@@ -190,7 +190,7 @@ func (r *Resolver) search(req *http.Request) (any, error) {
 	if len(q.Holds) < leastSearch && q.Category == "" && q.State == "" && q.ReviewBy.IsZero() {
 		return nil, fmt.Errorf("search for at least %d characters of a name, a category, a state or a review date; list export gives the whole list", leastSearch)
 	}
-	return find(w, q)
+	return find(w.View().Name, w.Catalogue(), q), nil
 }
 
 // show gives single entries by id or name.
@@ -200,27 +200,28 @@ func (r *Resolver) show(req *http.Request) (any, error) {
 		return nil, err
 	}
 	what := req.FormValue("entry")
-	if item, err := w.Catalogue().Get(what); err != nil || item != nil {
-		return Found{List: w.View().Name, Serial: w.Catalogue().Serial(), Items: []*blocklist.Item{item}, InAll: 1}, err
+	c := w.Catalogue()
+	if item, ok := c.Get(what); ok {
+		return Found{List: w.View().Name, Serial: c.Serial(), Items: []blocklist.Item{item}, InAll: 1}, nil
 	}
 	name, err := blocklist.CanonicalName(what)
 	if err != nil {
 		return nil, fmt.Errorf("%q is neither the id of an entry in force nor a name", what)
 	}
-	return find(w, blocklist.Query{Name: name, Limit: maxSearch})
+	return find(w.View().Name, c, blocklist.Query{Name: name, Limit: maxSearch}), nil
 }
 
-func find(w *blocklist.Watcher, q blocklist.Query) (Found, error) {
-	items, total, err := w.Catalogue().Find(q)
+func find(list string, c blocklist.Catalogue, q blocklist.Query) Found {
+	items, total := c.Find(q)
 	if items == nil {
-		items = []*blocklist.Item{}
+		items = []blocklist.Item{}
 	}
-	return Found{List: w.View().Name, Serial: w.Catalogue().Serial(), Items: items, InAll: total}, err
+	return Found{List: list, Serial: c.Serial(), Items: items, InAll: total}
 }
 
 // generation finds a list at hand by what a person calls it: a serial, "running"
 // or "held".
-func generation(w *blocklist.Watcher, what string) (*blocklist.List, error) {
+func generation(ctx context.Context, w *blocklist.Watcher, what string) (*blocklist.List, error) {
 	v := w.View()
 	switch what {
 	case "running":
@@ -238,7 +239,7 @@ func generation(w *blocklist.Watcher, what string) (*blocklist.List, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%q is no serial; write a number, running or held", what)
 	}
-	l, err := w.Generation(serial)
+	l, err := w.Generation(ctx, serial)
 	if err == nil && l == nil {
 		err = fmt.Errorf("list %s: serial %d is not at hand: the store keeps the last two", v.Name, serial)
 	}
@@ -251,11 +252,11 @@ func (r *Resolver) diff(req *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, err := generation(w, req.FormValue("from"))
+	from, err := generation(req.Context(), w, req.FormValue("from"))
 	if err != nil {
 		return nil, err
 	}
-	to, err := generation(w, req.FormValue("to"))
+	to, err := generation(req.Context(), w, req.FormValue("to"))
 	if err != nil {
 		return nil, err
 	}
@@ -277,19 +278,19 @@ func (r *Resolver) dryRun(req *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	to, err := generation(w, req.FormValue("to"))
+	to, err := generation(req.Context(), w, req.FormValue("to"))
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	if err := json.NewDecoder(http.MaxBytesReader(nil, req.Body, maxQuestions)).Decode(&names); err != nil {
+	var questions []blocklist.Question
+	if err := json.NewDecoder(http.MaxBytesReader(nil, req.Body, maxQuestions)).Decode(&questions); err != nil {
 		return nil, fmt.Errorf("questions: %w", err)
 	}
-	answer := DryRun{List: w.View().Name, To: to.Serial, Asked: len(names), Changed: []blocklist.Verdict{}}
+	answer := DryRun{List: w.View().Name, To: to.Serial, Asked: len(questions), Changed: []blocklist.Verdict{}}
 	if l := w.View().Running; l != nil {
 		answer.From = l.List.Serial
 	}
-	changed, total, err := w.DryRun(to, names, maxShown)
+	changed, total, err := w.DryRun(req.Context(), to, questions, maxShown)
 	answer.Changed, answer.InAll = append(answer.Changed, changed...), total
 	return answer, err
 }
@@ -300,7 +301,7 @@ func (r *Resolver) export(rw http.ResponseWriter, req *http.Request) {
 	w, err := r.watcher(req.FormValue("list"))
 	var l *blocklist.List
 	if err == nil {
-		l, err = generation(w, "running")
+		l, err = generation(req.Context(), w, "running")
 	}
 	if err == nil {
 		err = r.recordDump(req, w.View().Name, "export", l.Serial, len(l.Entries))

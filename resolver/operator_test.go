@@ -283,9 +283,11 @@ func TestOperatorsRuleWhatGuardsStop(t *testing.T) {
 	if diff := o.until("/list/diff?list=national&from=running&to=held", `"in_all"`); !strings.Contains(diff, "site19.example") || !strings.Contains(diff, `"to": 3`) {
 		t.Errorf("the difference is %s", diff)
 	}
-	status, body := o.call("POST", "/list/dry-run?list=national&to=held", `["site1.example","www.site2.example","propagande.example","google.fr","other.example"]`)
+	status, body := o.call("POST", "/list/dry-run?list=national&to=held", `[{"name":"site1.example"},{"name":"www.site2.example","type":"MX"},
+		{"name":"propagande.example","type":"AAAA"},{"name":"google.fr"},{"name":"other.example","type":"TXT"}]`)
 	var dry DryRun
-	if err := json.Unmarshal([]byte(body), &dry); status != 200 || err != nil || dry.InAll != 2 || dry.Asked != 5 || dry.Changed[0].Would != "id-site1.example" {
+	if err := json.Unmarshal([]byte(body), &dry); status != 200 || err != nil || dry.InAll != 2 || dry.Asked != 5 || dry.Changed[0].Would.Entry != "id-site1.example" || dry.Changed[0].Type != "A" ||
+		dry.Changed[0].Was != nil || dry.Changed[1].Would.Answer != "NODATA" {
 		t.Errorf("the dry run says %s", body)
 	}
 	if o.blocks(t, "site1.example") {

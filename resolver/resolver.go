@@ -236,7 +236,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 		return err
 	}
 	for _, w := range r.watchers {
-		w.Restore()
+		w.Restore(ctx)
 	}
 	if r.feeds != nil {
 		r.feeds.Restore()

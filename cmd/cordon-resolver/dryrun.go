@@ -9,11 +9,14 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/spf13/cobra"
 
+	"cordon/blocklist"
 	"cordon/blocklog"
 	"cordon/resolver"
 )
@@ -26,30 +29,30 @@ func dryRunCommand() *cobra.Command {
 	}
 	config := withConfig(c)
 	with := c.Flags().String("with", "held", "the list to try: `held`, or a serial in the store")
-	questions := c.Flags().String("questions", "", "`FILE` of names, one a line; - is standard input")
-	log := c.Flags().String("blocklog", "", "`DIR` of the block log: its names of the last 24 hours")
+	questions := c.Flags().String("questions", "", "`FILE` of questions, a name and perhaps a type (else A) a line; - is standard input")
+	log := c.Flags().String("blocklog", "", "`DIR` of the block log: what was asked for in the last 24 hours and blocked")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		var names []string
+		var asked []blocklist.Question
 		var err error
 		switch {
 		case (*questions == "") == (*log == ""):
 			return errors.New("say which questions: --questions FILE or --blocklog DIR")
 		case *log != "":
-			names, err = decided(*log, time.Now().Add(-24*time.Hour).Unix())
+			asked, err = decided(*log, time.Now().Add(-24*time.Hour).Unix())
 		case *questions == "-":
-			names, err = namesOf(cmd.InOrStdin())
+			asked, err = questionsOf(cmd.InOrStdin(), "standard input")
 		default:
 			var f *os.File
 			if f, err = os.Open(*questions); err == nil {
 				defer f.Close()
-				names, err = namesOf(f)
+				asked, err = questionsOf(f, *questions)
 			}
 		}
 		if err != nil {
 			return err
 		}
 		var raw bytes.Buffer
-		if err := call(*config, http.MethodPost, at("/list/dry-run", "list", args[0], "to", *with), names, &raw); err != nil {
+		if err := call(*config, http.MethodPost, at("/list/dry-run", "list", args[0], "to", *with), asked, &raw); err != nil {
 			return err
 		}
 		var d resolver.DryRun
@@ -58,32 +61,55 @@ func dryRunCommand() *cobra.Command {
 		}
 		out := cmd.OutOrStdout()
 		for _, v := range d.Changed {
-			if v.Was == "" {
-				fmt.Fprintf(out, "+ %s would be blocked, by %s\n", v.Name, v.Would)
-			} else {
-				fmt.Fprintf(out, "- %s would be free; %s blocks it now\n", v.Name, v.Was)
+			switch {
+			case v.Was == nil:
+				fmt.Fprintf(out, "+ %s %s would be blocked, by %s: %s\n", v.Name, v.Type, v.Would.Entry, v.Would.Answer)
+			case v.Would == nil:
+				fmt.Fprintf(out, "- %s %s would be free; %s blocks it now\n", v.Name, v.Type, v.Was.Entry)
+			default:
+				fmt.Fprintf(out, "~ %s %s would get %s, by %s, in place of %s\n", v.Name, v.Type, v.Would.Answer, v.Would.Entry, v.Was.Answer)
 			}
 		}
-		fmt.Fprintf(out, "%d of %d names would be answered otherwise with serial %d than with %d\n", d.InAll, d.Asked, d.To, d.From)
+		fmt.Fprintf(out, "%d of %d questions would be answered otherwise with serial %d than with %d\n", d.InAll, d.Asked, d.To, d.From)
 		return nil
 	}
 	return c
 }
 
-// namesOf reads names, one a line.
-func namesOf(r io.Reader) (names []string, err error) {
+// questionsOf reads questions, one a line: a name, and perhaps a type.
+func questionsOf(r io.Reader, from string) (all []blocklist.Question, err error) {
 	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		if name := strings.TrimSpace(lines.Text()); name != "" && !strings.HasPrefix(name, "#") {
-			names = append(names, name)
+	for n := 1; lines.Scan(); n++ {
+		fields := strings.Fields(lines.Text())
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
 		}
+		q := blocklist.Question{Name: fields[0], Type: "A"}
+		if len(fields) > 1 {
+			q.Type = strings.ToUpper(fields[1])
+		}
+		if len(fields) > 2 || !isType(q.Type) {
+			return nil, fmt.Errorf("%s line %d: %q; write a name, and perhaps a type such as AAAA", from, n, lines.Text())
+		}
+		all = append(all, q)
 	}
-	return names, lines.Err()
+	return all, lines.Err()
 }
 
-// decided gives the names on which the block log holds decisions since a time (Unix
-// seconds), each once.
-func decided(dir string, since int64) (names []string, err error) {
+// isType knows the types that have a name, and TYPE65280 for those that have none
+// (RFC 3597 §5).
+func isType(s string) bool {
+	if _, ok := dns.StringToType[s]; ok {
+		return true
+	}
+	digits, ok := strings.CutPrefix(s, "TYPE")
+	_, err := strconv.ParseUint(digits, 10, 16)
+	return ok && err == nil
+}
+
+// decided gives the questions on which the block log holds decisions since a time
+// (Unix seconds), each once.
+func decided(dir string, since int64) (all []blocklist.Question, err error) {
 	oldest, _, err := blocklog.Bounds(dir)
 	if err != nil {
 		return nil, err
@@ -93,11 +119,11 @@ func decided(dir string, since int64) (names []string, err error) {
 		return nil, err
 	}
 	defer in.Close()
-	seen := make(map[string]bool)
+	seen := make(map[blocklist.Question]bool)
 	for {
 		record, _, err := in.Next()
 		if errors.Is(err, io.EOF) {
-			return names, nil
+			return all, nil
 		}
 		if err != nil {
 			return nil, err
@@ -105,10 +131,10 @@ func decided(dir string, since int64) (names []string, err error) {
 		if record.Decision == nil || record.Time < since {
 			continue
 		}
-		name := blocklog.NameText(record.Decision.Name)
-		if !seen[name] {
-			seen[name] = true
-			names = append(names, name)
+		q := blocklist.Question{Name: blocklog.NameText(record.Decision.Name), Type: blocklog.TypeText(record.Decision.Type)}
+		if !seen[q] {
+			seen[q] = true
+			all = append(all, q)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func TestASignedMistakeIsStopped(t *testing.T) {
 	holds(r.log.String(), "list held as a whole", why)
 	holds(list("diff", "national", "running", "held"), "site7.ouvert", "8 of 8 differences")
 	w.write("questions", "site1.ouvert\nwww.site2.ouvert\nwww.libre.example\n")
-	holds(list("dry-run", "national", "--questions", w.path("questions")), "+ site1.ouvert would be blocked", "2 of 3 names")
+	holds(list("dry-run", "national", "--questions", w.path("questions")), "+ site1.ouvert A would be blocked", "2 of 3 questions")
 	eventually(t, "the hold is on record", func() error {
 		if got := strings.Join(w.written().of("guard.held"), "\n"); !strings.Contains(got, why) {
 			return fmt.Errorf("the block log holds %s", got)

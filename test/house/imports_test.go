@@ -22,7 +22,7 @@ var allowed = []struct {
 	may []string
 }{
 	{"cordon/cmd/cordon-demo", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/blocklog", "cordon/test/lab"}},
-	{"cordon/cmd/cordon-resolver", []string{"cordon/cmd/internal/...", "cordon/resolver", "cordon/rpz/feed", "cordon/blocklog", "cordon/signing"}},
+	{"cordon/cmd/cordon-resolver", []string{"cordon/cmd/internal/...", "cordon/resolver", "cordon/rpz/feed", "cordon/blocklist", "cordon/blocklog", "cordon/signing"}},
 	{"cordon/cmd/cordon-auditor", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/audit/...", "cordon/signing"}},
 	{"cordon/cmd/cordon-authority", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/authority/...", "cordon/signing", "cordon/blocklist", "cordon/audit/tlog"}},
 	{"cordon/cmd/cordon-oversight", []string{"cordon/cmd/internal/...", "cordon/configs", "cordon/oversight/...", "cordon/signing"}},
