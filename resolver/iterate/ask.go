@@ -421,7 +421,7 @@ func (r *Resolver) exchange(ctx context.Context, k flightKey) (*dns.Msg, error) 
 	msg, err := r.config.Exchange.Exchange(ctx, k.server, k.query(cookie), k.stream)
 	doubted, _ := doubt(err)
 	switch {
-	case err != nil && !doubted && context.Cause(ctx) != context.Canceled:
+	case err != nil && !doubted && (ctx.Err() == nil || context.Cause(ctx) == errNoReply):
 		r.servers.silent(addr)
 	case err == nil && !k.stream:
 		r.servers.answered(addr, r.config.Clock().Sub(start), k, msg.IsEdns0() != nil)

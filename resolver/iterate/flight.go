@@ -17,20 +17,24 @@ type flightKey struct {
 	edns, cookie, stream, recurse bool
 }
 
-// flight is one upstream query and those who wait for it.
+// flight is one upstream query. Whoever begins it carries it out; others who ask
+// the same meanwhile wait for it.
 type flight struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-	msg    *dns.Msg // written before done is closed, read only afterwards
-	err    error
+	zone string // that it counts against; "": none
+	done chan struct{}
+	// Written before done is closed, and read only afterwards.
+	msg *dns.Msg
+	err error
 
-	zone    string // that it counts against; "": none
-	waiters int    // guarded by flights.mu
+	// Guarded by flights.mu.
+	begun   bool
+	waiters int
+	next    *flight // takes its place, since who began it went away and left others waiting
 }
 
 // flights coalesces equal queries in flight: a second one would double the
-// chances of who guesses at replies (RFC 5452 §5). A waiter that goes away leaves
-// the flight to the others; the last one ends it and waits until it has ended.
+// chances of who guesses at replies (RFC 5452 §5). When one who began a flight goes
+// away, the first of those who wait begins the next.
 //
 // How many there are is bounded for each zone and each server, so that one that
 // is slow, and asked for ever new names, does not take all there is.
@@ -60,6 +64,9 @@ func newFlights(perZone, perServer int) flights {
 	}
 }
 
+// errNoReply is the cause when a query's own time, and not its caller, ended it.
+var errNoReply = errors.New("no reply in time")
+
 // do returns what run returns, or the cause of ctx's end. run is given timeout. A
 // new flight counts against zone and server, and is refused at once if there are
 // too many; with zone "" against neither.
@@ -71,37 +78,58 @@ func (f *flights) do(ctx context.Context, k flightKey, zone string, timeout time
 			f.mu.Unlock()
 			return nil, err
 		}
-		// Not bound to ctx: other waiters may outlive this one.
-		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
-		fl = &flight{cancel: cancel, done: make(chan struct{}), zone: zone}
+		fl = &flight{zone: zone, done: make(chan struct{})}
 		f.running[k] = fl
-		go func() {
-			fl.msg, fl.err = run(own)
-			f.end(k, fl)
-			cancel()
-			close(fl.done)
-		}()
 	}
-	fl.waiters++
+	for fl.begun {
+		fl.waiters++
+		f.mu.Unlock()
+		select {
+		case <-fl.done:
+		case <-ctx.Done():
+		}
+		f.mu.Lock()
+		fl.waiters--
+		next := fl.next
+		switch {
+		case ctx.Err() != nil:
+			if next != nil && !next.begun && fl.waiters == 0 {
+				f.end(k, next) // nobody is left to begin it
+			}
+			f.mu.Unlock()
+			return nil, context.Cause(ctx)
+		case next == nil:
+			f.mu.Unlock()
+			return fl.msg, fl.err
+		}
+		fl = next
+	}
+	fl.begun = true
 	f.mu.Unlock()
+	return f.carry(ctx, k, fl, timeout, run)
+}
 
-	select {
-	case <-fl.done:
-		return fl.msg, fl.err
-	case <-ctx.Done():
+// carry carries out fl, which is in running, for its beginner and who joins.
+func (f *flights) carry(ctx context.Context, k flightKey, fl *flight, timeout time.Duration, run func(context.Context) (*dns.Msg, error)) (*dns.Msg, error) {
+	left := true // also if run does not return
+	defer func() {
+		f.mu.Lock()
+		if left && fl.waiters > 0 {
+			fl.next = &flight{zone: fl.zone, done: make(chan struct{})}
+			f.running[k] = fl.next
+		} else {
+			f.end(k, fl)
+		}
+		f.mu.Unlock()
+		close(fl.done)
+	}()
+	own, cancel := context.WithTimeoutCause(ctx, timeout, errNoReply)
+	defer cancel()
+	fl.msg, fl.err = run(own)
+	if left = fl.err != nil && ctx.Err() != nil; left {
+		return nil, context.Cause(ctx)
 	}
-	f.mu.Lock()
-	fl.waiters--
-	last := fl.waiters == 0
-	if last && f.running[k] == fl {
-		delete(f.running, k) // nobody may join what is being ended
-	}
-	f.mu.Unlock()
-	if last {
-		fl.cancel()
-		<-fl.done
-	}
-	return nil, context.Cause(ctx)
+	return fl.msg, fl.err
 }
 
 // begin counts a flight, or says which bound it would pass; mu must be held.
@@ -121,13 +149,10 @@ func (f *flights) begin(zone string, server netip.Addr) error {
 	return nil
 }
 
-// end takes a flight that has ended out of the count and of what can be joined.
+// end takes a flight that has ended, or will not begin, out of the count and of what can be joined;
+// mu must be held.
 func (f *flights) end(k flightKey, fl *flight) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.running[k] == fl {
-		delete(f.running, k)
-	}
+	delete(f.running, k)
 	if fl.zone != "" {
 		subtract(f.ofZone, fl.zone)
 		subtract(f.ofServer, k.server.Addr())

@@ -124,3 +124,38 @@ func TestABusyServerIsPassedOver(t *testing.T) {
 		}
 	}
 }
+
+func TestFlightsOfWhoWentAwayLeaveNothingBehind(t *testing.T) {
+	f := newFlights(10, 10)
+	began := make(chan struct{})
+	k := flightKey{server: netip.MustParseAddrPort("192.0.2.1:53")}
+	run := func(ctx context.Context) (*dns.Msg, error) {
+		began <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	var all sync.WaitGroup
+	var leave []context.CancelFunc
+	for range 10 {
+		ctx, cancel := context.WithCancel(t.Context())
+		leave = append(leave, cancel)
+		all.Go(func() {
+			if m, err := f.do(ctx, k, "example.", time.Hour, run); m != nil || !errors.Is(err, context.Canceled) {
+				t.Errorf("%v, %v", m, err)
+			}
+		})
+	}
+	<-began
+	go func() { // whoever begins anew leaves as well
+		for range began {
+		}
+	}()
+	for _, l := range leave {
+		l()
+	}
+	all.Wait()
+	close(began)
+	if len(f.running)+len(f.ofZone)+len(f.ofServer) > 0 {
+		t.Errorf("left: %v %v %v", f.running, f.ofZone, f.ofServer)
+	}
+}

@@ -146,8 +146,7 @@ type Config struct {
 }
 
 // Resolver resolves from the root. Safe for concurrent use. It starts goroutines
-// only within Resolve, and each ends before the last Resolve that waits for it,
-// or, for what nobody waits for, within Run.
+// within Run alone, for what nobody waits for.
 type Resolver struct {
 	config  Config
 	anchors atomic.Pointer[anchorSet]

@@ -450,43 +450,73 @@ func TestACallerThatGoesAwayPoisonsNothing(t *testing.T) {
 }
 
 func TestEqualQuestionsAreSentOnceAndOutliveOneCaller(t *testing.T) {
-	n, _, _ := smallInternet(t, withNSEC)
-	g := newGate(n, "www.example.com.")
-	r := n.resolver(func(c *Config) { c.Exchange = g })
-	ask(t, r, "mail.example.com. A") // so that all begin at the same zone
-	n.queries()
 	const callers = 20
-	first, leave := context.WithCancel(t.Context())
-	var left, stayed sync.WaitGroup
-	results := make([]*Result, callers)
-	left.Go(func() { r.Resolve(first, Request{Question: Question{"www.example.com.", dns.TypeA}}) })
-	<-g.entered
-	for i := range results {
-		stayed.Go(func() { results[i] = ask(t, r, "www.example.com. A") })
-	}
-	waitFor(t, func() bool { // until all wait for the one flight
-		r.flights.mu.Lock()
-		defer r.flights.mu.Unlock()
-		for _, fl := range r.flights.running {
-			return fl.waiters == callers+1
-		}
-		return false
-	})
-	leave()
-	left.Wait()
-	close(g.open)
-	stayed.Wait()
-	for _, res := range results {
-		expect(t, res, dns.RcodeSuccess, dnssec.Secure, "192.0.2.80")
-	}
-	sent := 0
-	for _, s := range n.queries() {
-		if s.Name == "www.example.com." {
-			sent++
-		}
-	}
-	if sent != 1 {
-		t.Errorf("sent %d times", sent)
+	for name, tt := range map[string]struct {
+		beginnerLeaves bool
+		sent           int
+	}{
+		"one who waits leaves":    {false, 1},
+		"one who began it leaves": {true, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, _, _ := smallInternet(t, withNSEC)
+			g := newGate(n, "www.example.com.")
+			r := n.resolver(func(c *Config) { c.Exchange = g })
+			ask(t, r, "mail.example.com. A") // so that all begin at the same zone
+			n.queries()
+			waiting := func(n int) func() bool {
+				return func() bool {
+					r.flights.mu.Lock()
+					defer r.flights.mu.Unlock()
+					for _, fl := range r.flights.running {
+						return fl.waiters == n
+					}
+					return false
+				}
+			}
+			first, leave := context.WithCancel(t.Context())
+			var left, stayed sync.WaitGroup
+			goes := func() {
+				left.Go(func() { r.Resolve(first, Request{Question: Question{"www.example.com.", dns.TypeA}}) })
+			}
+			results := make([]*Result, callers)
+			stays := func() {
+				for i := range results {
+					stayed.Go(func() { results[i] = ask(t, r, "www.example.com. A") })
+				}
+			}
+			if tt.beginnerLeaves {
+				goes()
+				<-g.entered
+				stays()
+				waitFor(t, waiting(callers))
+			} else {
+				stays()
+				<-g.entered
+				goes()
+				waitFor(t, waiting(callers))
+			}
+			leave()
+			left.Wait()
+			close(g.open)
+			stayed.Wait()
+			for _, res := range results {
+				expect(t, res, dns.RcodeSuccess, dnssec.Secure, "192.0.2.80")
+			}
+			sent := 0
+			for _, s := range n.queries() {
+				if s.Name == "www.example.com." {
+					sent++
+				}
+			}
+			// The gate does not let on what it held when its caller left.
+			if tt.beginnerLeaves {
+				sent++
+			}
+			if sent != tt.sent {
+				t.Errorf("sent %d times, want %d", sent, tt.sent)
+			}
+		})
 	}
 }
 
