@@ -12,7 +12,7 @@ REPLAYFLAGS ?=
 TOOL     := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint fmt vuln fuzz bench bench-peers replay figures differential go deps-test clean
+.PHONY: help build demo test race lint fmt vuln fuzz bench bench-peers replay figures differential memory flood go deps-test clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,17 @@ differential: go ## the same questions to cordon, Unbound and BIND: differences 
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/cordon-resolver
 	$(GO) run ./test/differential $(DIFFFLAGS)
+
+memory: go ## a million cached RRsets: bytes and CPU beside Unbound; MEMORYFLAGS="-signed -names 200000"
+	@sh test/deps.sh dnsperf unbound
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/cordon-resolver
+	$(GO) run ./test/memory million $(MEMORYFLAGS)
+
+flood: go ## ten minutes of random names: memory, and whether known names are answered; FLOODFLAGS="-for 1m"
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/cordon-resolver
+	$(GO) run ./test/memory flood $(FLOODFLAGS)
 
 # What the tests need besides Go: NSD as the authoritative servers of the
 # laboratory; dig, kdig, dnsperf and curl as clients, dnsdist as a load balancer.
