@@ -33,6 +33,7 @@ type Status struct {
 	Held    []Held           `json:"held"`    // what guards and people have stopped, by list
 	Feeds   []feed.Status    `json:"feeds"`   // the operator's own, in order of precedence
 	Anchors anchors.Status   `json:"anchors"` // that DNSSEC validation starts from
+	Clock   string           `json:"clock"`   // why the time cannot be right, or ""
 }
 
 // Why is what `cordon-resolver why NAME` shows.
@@ -133,7 +134,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 // Status reports what is in force.
 func (r *Resolver) Status() Status {
 	g := r.policy.Current()
-	s := Status{Version: r.version, Started: r.started, Ready: g.Ready(), Lists: g.Lists(), Waiting: []string{}, Held: r.Held(), Anchors: r.anchors.Status(), Feeds: []feed.Status{}}
+	s := Status{Version: r.version, Started: r.started, Ready: g.Ready(), Lists: g.Lists(), Waiting: []string{}, Held: r.Held(), Anchors: r.anchors.Status(), Clock: r.times.doubted(), Feeds: []feed.Status{}}
 	if r.feeds != nil {
 		s.Feeds = r.feeds.Status()
 	}

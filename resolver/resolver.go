@@ -37,7 +37,11 @@ type Surroundings struct {
 	Log     *slog.Logger
 	Version string
 	Clock   func() time.Time
-	Ready   func() // called once, when the sockets are open and stored lists are in force
+	// Steady is the time since some start by a clock that nobody sets; default: the
+	// monotonic reading of Clock.
+	Steady func() time.Duration
+	Built  time.Time // of the program, which the time cannot be before; zero: not known
+	Ready  func()    // called once, when the sockets are open and stored lists are in force
 	// Exchange asks authoritative servers; default: over the network.
 	Exchange iterate.Exchange
 	// Random is iterate.Config.Random.
@@ -52,6 +56,8 @@ type Resolver struct {
 	clock   func() time.Time
 	version string
 	started time.Time
+	built   time.Time
+	times   *clockWatch
 	ready   func()
 
 	policy *policy.Policy
@@ -93,7 +99,7 @@ type Resolver struct {
 func New(c Config, s Surroundings) (_ *Resolver, err error) {
 	r := &Resolver{
 		config: c, log: s.Log, clock: s.Clock, version: s.Version, ready: s.Ready,
-		started:  s.Clock(),
+		started: s.Clock(), built: s.Built,
 		registry: prometheus.NewRegistry(),
 	}
 	r.sessions.New = func() any { return r.newSession() }
@@ -160,6 +166,7 @@ func (r *Resolver) build(s Surroundings) (err error) {
 	if r.iterator, err = newIterator(c.Recursion, s, r.anchors.InForce()); err != nil {
 		return err
 	}
+	r.times = newClockWatch(s, r.newestAtHand, r.registry)
 	if c.Recursion.Prefetch == nil || *c.Recursion.Prefetch {
 		r.renewals = newRenewals(r.registry)
 	}
@@ -249,6 +256,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 	for _, w := range r.watchers {
 		background.Go(func() error { return w.Run(below) })
 	}
+	background.Go(func() error { return r.times.run(below) })
 	background.Go(func() error { return r.iterator.Run(below) })
 	if r.renewals != nil {
 		background.Go(func() error { return r.renew(below) })

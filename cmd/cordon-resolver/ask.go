@@ -57,6 +57,9 @@ func statusCommand() *cobra.Command {
 			sayFeed(out, &s.Feeds[i])
 		}
 		sayAnchors(out, &s)
+		if s.Clock != "" {
+			fmt.Fprintf(out, "THE CLOCK IS WRONG: %s; set it right\n", s.Clock)
+		}
 		return nil
 	}
 	return c

@@ -54,6 +54,7 @@ func runCommand() *cobra.Command {
 				Log:     log,
 				Version: daemon.Version(),
 				Clock:   time.Now,
+				Built:   daemon.Built(),
 				Ready: func() {
 					if err := daemon.Ready(); err != nil {
 						log.Warn("the service manager was not told", "error", err)

@@ -281,7 +281,10 @@ func (t *Tracker) Status() Status {
 		if len(p.inForce()) == 0 {
 			alarms = append(alarms, "zone "+p.zone+" has no trust anchor left and is not validated; configure its new keys")
 		}
-		if !p.seen.IsZero() && now.Sub(p.seen) > overdue {
+		switch {
+		case errors.Is(p.failed, errDates):
+			alarms = append(alarms, "zone "+p.zone+": "+z.Failed)
+		case !p.seen.IsZero() && now.Sub(p.seen) > overdue:
 			alarms = append(alarms, "the keys of "+p.zone+" have not been seen since "+p.seen.UTC().Format(time.RFC3339)+": "+z.Failed)
 		}
 		s.Zones = append(s.Zones, z)

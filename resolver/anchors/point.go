@@ -319,11 +319,14 @@ func lifetimes(set dnssec.Set, now time.Time) (ttl, life time.Duration) {
 	return ttl, life
 }
 
+// errDates marks sets whose signatures are not of now.
+var errDates = errors.New("is the clock right?")
+
 // refusal says why a set is not believed.
 func refusal(v dnssec.Verdict) error {
 	switch v.Code {
 	case dns.ExtendedErrorCodeSignatureExpired, dns.ExtendedErrorCodeSignatureNotYetValid:
-		return fmt.Errorf("its keys do not validate: %s; is the clock right?", v.Text)
+		return fmt.Errorf("its keys do not validate: %s; %w", v.Text, errDates)
 	}
 	return fmt.Errorf("its keys do not validate: %s", v.Text)
 }

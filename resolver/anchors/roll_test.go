@@ -338,6 +338,24 @@ func TestPendingKeysAreBounded(t *testing.T) {
 	}
 }
 
+// A clock that is far ahead shows in the root's own signatures.
+func TestKeysThatAreNotOfNowAreAnAlarmAboutTheClock(t *testing.T) {
+	r := newRoot(t)
+	good := newSigner(t, 257)
+	r.published, r.signing = []*signer{good}, []*signer{good}
+	r.life = -day
+	tr := r.tracker(filepath.Join(t.TempDir(), "anchors"), good)
+	tr.refresh(t.Context(), r, 0)
+	if alarm := tr.Status().Alarm; !strings.Contains(alarm, "is the clock right?") {
+		t.Errorf("alarm %q", alarm)
+	}
+	r.life = day
+	tr.refresh(t.Context(), r, 0)
+	if alarm := tr.Status().Alarm; alarm != "" {
+		t.Errorf("alarm %q", alarm)
+	}
+}
+
 func TestTheTimesToAskAreThoseOfRFC5011(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {

@@ -87,7 +87,7 @@ func (t *task) deduce(q Question) *found {
 			return t.deny(n, q)
 		}
 		// Whatever has another origin of trust or of data here is not the zone's.
-		if n == "." || t.knownZone(n) != nil || t.r.configured[n] != nil || t.r.hasAnchors(n) || t.r.distrusted(n, t.now()) {
+		if n == "." || t.knownZone(n) != nil || t.r.configured[n] != nil || t.r.hasAnchors(n) || t.r.distrusted(n, t.today()) {
 			return nil
 		}
 	}

@@ -31,7 +31,7 @@ func (t *task) secureChild(ctx context.Context, z, child *zone, r *reply) (time.
 		t.trust(child, anchors)
 		return cache.MaxTTL, nil
 	}
-	if t.r.distrusted(child.name, t.now()) {
+	if t.r.distrusted(child.name, t.today()) {
 		return t.distrust(child), nil
 	}
 	if z.status != dnssec.Secure {
@@ -252,7 +252,7 @@ func (t *task) anchored(z *zone, owner string) *zone {
 			t.trust(a, anchors)
 			return a
 		}
-		if t.r.distrusted(n, t.now()) {
+		if t.r.distrusted(n, t.today()) {
 			a := t.within(z, n)
 			t.distrust(a)
 			return a

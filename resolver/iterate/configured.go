@@ -99,7 +99,7 @@ func (t *task) configuredZone(ctx context.Context, name string) (*zone, error) {
 // its DS is looked up where everyone else finds it.
 func (t *task) secureConfigured(ctx context.Context, z *zone) error {
 	z.status = dnssec.Insecure
-	anchors, at := t.r.trustAbove(z.name, t.now())
+	anchors, at := t.r.trustAbove(z.name, t.today())
 	switch {
 	case anchors == nil:
 		return nil
@@ -144,7 +144,7 @@ func (r *Resolver) distrusted(name string, now time.Time) bool {
 func (t *task) distrust(z *zone) time.Duration {
 	z.status, z.code, z.text = dnssec.Insecure, dns.ExtendedErrorCodeOther, "negative trust anchor at "+z.name
 	if until := t.r.negative[z.name]; !until.IsZero() {
-		return until.Sub(t.now())
+		return until.Sub(t.today())
 	}
 	return cache.MaxTTL
 }

@@ -88,6 +88,9 @@ func (t *task) knownZone(name string) *zone {
 
 func (t *task) now() time.Time { return t.r.config.Clock() }
 
+// today is the time of day, by which what others dated is judged.
+func (t *task) today() time.Time { return t.r.config.Wall() }
+
 // delegate is the zone that a reply from z refers to.
 func (t *task) delegate(ctx context.Context, z *zone, r *reply) (*zone, error) {
 	set := r.cut(z.name)
@@ -231,7 +234,7 @@ func (t *task) root(ctx context.Context) (*zone, error) {
 	z.status = dnssec.Insecure
 	if anchors := t.r.anchorsAt("."); anchors != nil {
 		t.trust(z, anchors)
-	} else if t.r.distrusted(".", t.now()) {
+	} else if t.r.distrusted(".", t.today()) {
 		t.distrust(z)
 	}
 	t.zones["."] = z

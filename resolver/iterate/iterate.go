@@ -86,8 +86,12 @@ type Result struct {
 
 // Config of a Resolver. Exchange, Roots and Clock are required.
 type Config struct {
-	Exchange   Exchange
+	Exchange Exchange
+	// Clock counts lifetimes; time.Now does so by the monotonic clock, which nobody
+	// sets. Wall is the time of day, by which signatures and negative trust anchors
+	// are judged; default Clock.
 	Clock      func() time.Time
+	Wall       func() time.Time
 	Roots      []dns.RR // root hints: NS and A/AAAA
 	Anchors    []dns.RR // trust anchors to begin with: DS or DNSKEY; none means no validation
 	Port       uint16   // port of authoritative servers; default 53 (another one is for laboratories)
@@ -177,6 +181,9 @@ func New(c Config) (*Resolver, error) {
 	}
 	if err := checkDNS64(c.DNS64); err != nil {
 		return nil, err
+	}
+	if c.Wall == nil {
+		c.Wall = c.Clock
 	}
 	if c.Port == 0 {
 		c.Port = 53

@@ -39,12 +39,12 @@ func (r *Resolver) newTask(cd bool) *task {
 	return &task{
 		r: r, cd: cd,
 		v: &dnssec.Validator{
-			Clock:      r.config.Clock,
+			Clock:      r.config.Wall,
 			Work:       &dnssec.Work{Limit: r.config.Limits.Validation},
 			RejectSHA1: r.config.RejectSHA1,
 		},
 		deducer: &dnssec.Validator{
-			Clock: r.config.Clock,
+			Clock: r.config.Wall,
 			Work:  &dnssec.Work{Limit: dnssec.Limits{Hashes: deduceHashes}},
 		},
 		zones:  map[string]*zone{},

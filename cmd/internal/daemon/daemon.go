@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 )
 
 // Run calls run with a context that ends at SIGINT or SIGTERM. A second signal
@@ -84,4 +85,19 @@ func Version() string {
 		}
 	}
 	return "devel"
+}
+
+// Built is when the revision was made that the program was built from; zero if
+// that is not known.
+func Built() time.Time {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.time" {
+				if t, err := time.Parse(time.RFC3339, s.Value); err == nil {
+					return t
+				}
+			}
+		}
+	}
+	return time.Time{}
 }
