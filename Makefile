@@ -101,8 +101,8 @@ flood: go ## ten minutes of random names: memory, and whether known names are an
 	$(GO) run ./test/memory flood $(FLOODFLAGS)
 
 # What the tests need besides Go: NSD as the authoritative servers of the
-# laboratory; dig, kdig, dnsperf and curl as clients, dnsdist as a load balancer.
-DEPS_TEST := nsd bind9-dnsutils knot-dnsutils dnsperf dnsdist curl strace
+# laboratory and, with BIND, as primaries of feeds; dig, kdig, dnsperf and curl as clients, dnsdist as a load balancer.
+DEPS_TEST := nsd bind9 bind9-dnsutils knot-dnsutils dnsperf dnsdist curl strace
 deps-test:
 	@sh test/deps.sh $(DEPS_TEST)
 
