@@ -123,9 +123,13 @@ func (a *answered) Address(i int) (netip.Addr, bool) {
 
 // screen puts the session's question to the feeds, before the cache is asked. done
 // says that reply and verdict are what becomes of it.
-func (s *session) screen(dst []byte, lists *policy.Generation, from transport.Meta, limit int) (reply []byte, verdict transport.Verdict, done bool) {
+func (s *session) screen(dst []byte, lists *policy.Generation, from transport.Meta, limit int, exempt bool) (reply []byte, verdict transport.Verdict, done bool) {
+	s.screened = screened{} // of the question before
+	if exempt {
+		return dst, 0, false
+	}
 	set := s.feeds.Current()
-	s.screened = screened{set: set}
+	s.screened.set = set
 	m, final := set.Question(feed.Question{Name: s.query.Name(), Client: from.Peer.Addr()})
 	if !final {
 		return dst, 0, false // there is no rule, or the answer may trigger one that comes before it

@@ -312,8 +312,8 @@ func TestTheRecordOfAClientRuleSaysNothingOfTheClient(t *testing.T) {
 }
 
 func TestExemptClientsAreNotScreened(t *testing.T) {
-	n := newInternet(t, "evil.example. 60 IN A 192.0.2.66")
-	f := newFed(t, n, "evil.example CNAME .\n32.66.2.0.192.rpz-ip CNAME .")
+	n := newInternet(t, "evil.example. 60 IN A 192.0.2.66", "other.example. 60 IN A 192.0.2.67", "garden.example. 60 IN A 192.0.2.20")
+	f := newFed(t, n, "evil.example CNAME .\n32.66.2.0.192.rpz-ip CNAME .\nalias.example CNAME garden.example.")
 	f.exempt = &exemption{networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}}
 	agent := transport.Meta{Transport: blocklog.UDP, Peer: netip.MustParseAddrPort("127.0.0.9:4000")}
 	for range 2 {
@@ -324,7 +324,12 @@ func TestExemptClientsAreNotScreened(t *testing.T) {
 			t.Errorf("anyone else: %v", reply)
 		}
 	}
-	if got := f.feedRecords(); len(got) != 2 {
+	// Nor by what a worker's session remembers of others.
+	f.ask("alias.example.", dns.TypeA)
+	if reply, _ := ask(t, f.Resolver, question("other.example.", dns.TypeA), agent); len(reply.Answer) != 1 || reply.Answer[0].(*dns.A).A.String() != "192.0.2.67" {
+		t.Errorf("an agent after an alias: %v", reply)
+	}
+	if got := f.feedRecords(); len(got) != 3 {
 		t.Errorf("on record: %v", got)
 	}
 }

@@ -94,8 +94,8 @@ func (s *session) Answer(dst, packet []byte, from transport.Meta) ([]byte, trans
 		return reply, transport.Reply
 	}
 
-	if s.feeds != nil && !exempt {
-		if reply, verdict, done := s.screen(dst, lists, from, limit); done {
+	if s.feeds != nil {
+		if reply, verdict, done := s.screen(dst, lists, from, limit, exempt); done {
 			return reply, verdict
 		}
 	}

@@ -297,26 +297,36 @@ func TestNoFeedRedirects(t *testing.T) {
 			}
 		}
 	}
+	f := newFed(t, n, "other.example CNAME .")
+	serial := 1
+	load := func(rules string) {
+		serial++
+		f.write(0, serial, rules)
+		f.feeds.Restore()
+		if got := f.feeds.Status()[0]; got.Serial != uint32(serial) {
+			t.Fatalf("%s: not in force: %+v", rules, got)
+		}
+	}
 	for _, trigger := range triggers {
 		for _, lead := range leads {
 			rules := trigger + " " + strings.ReplaceAll(lead, "%[1]s", trigger)
 			t.Run(rules, func(t *testing.T) {
-				try(t, newFed(t, n, rules))
+				load(rules)
+				try(t, f)
 			})
 			t.Run("before the list: "+rules, func(t *testing.T) {
-				f := newFed(t, n)
 				p, err := policy.New([]policy.List{{Name: "national"}})
 				if err != nil {
 					t.Fatal(err)
 				}
 				f.policy = p // nothing is listed yet, so nothing leads to a page
-				f.with(rules)
+				load(rules)
 				enforce(t, f.Resolver, 1, "propagande.example")
 				try(t, f)
 			})
 		}
 	}
 	// The list itself, as a peer would get it, is no feed that redirects.
-	f := newFed(t, n, victim+" A 198.51.100.80\n*."+victim+" A 198.51.100.80\n"+victim+" AAAA 2001:db8::80")
+	load(victim + " A 198.51.100.80\n*." + victim + " A 198.51.100.80\n" + victim + " AAAA 2001:db8::80")
 	try(t, f)
 }
