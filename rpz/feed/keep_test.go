@@ -251,7 +251,7 @@ func TestADamagedStoreIsNoVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i < len(whole); i += 5 {
+	for i := 0; i < len(whole); i += 7 {
 		for _, damaged := range [][]byte{whole[:i], append(append([]byte{}, whole[:i]...), append([]byte{whole[i] ^ 0x20}, whole[i+1:]...)...)} {
 			if err := os.WriteFile(kept, damaged, 0o600); err != nil {
 				t.Fatal(err)
