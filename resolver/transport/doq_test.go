@@ -252,6 +252,7 @@ func TestDoQSurvivesAFloodOfHandshakes(t *testing.T) {
 	const most = 64
 	r, a := serveTLS(t, Config{DoQ: onLoopback, Streams: most, StreamsPerClient: most / 2, Handshake: 100 * time.Millisecond}, &fakeHandler{})
 	initial := initialPacket(t, a)
+	before := heap()
 	for range 1000 {
 		conn := r.dial("udp", r.DoQ()[0].String())
 		// Each has connection IDs of its own, as far as the server can tell.
@@ -265,6 +266,7 @@ func TestDoQSurvivesAFloodOfHandshakes(t *testing.T) {
 	}
 	r.eventually(0, "cordon_streams")
 	answersDoQ(t, r.dialDoQ(a.trusts("doq")), "now.honest.")
+	holdsLittle(t, before, 16<<20)
 }
 
 // initialPacket gives what a client sends first, anew at each call.

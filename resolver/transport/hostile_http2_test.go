@@ -95,9 +95,7 @@ func TestHTTP2RapidResetIsBounded(t *testing.T) {
 	if got := most.Load(); got > pipeline {
 		t.Errorf("%d resolutions at a time for one connection", got)
 	}
-	if grown := int64(heap()) - int64(before); grown > 4<<20 {
-		t.Errorf("%d KiB are held", grown>>10)
-	}
+	holdsLittle(t, before, 4<<20)
 	honestOverHTTPS(t, r, keys)
 	close(release)
 }
@@ -129,9 +127,7 @@ func TestHTTP2HeadersWithoutEndAreBounded(t *testing.T) {
 		t.Errorf("%d MiB of headers were taken", sent>>20)
 	}
 	<-a.ended
-	if grown := int64(heap()) - int64(before); grown > 4<<20 {
-		t.Errorf("%d KiB are held", grown>>10)
-	}
+	holdsLittle(t, before, 4<<20)
 	honestOverHTTPS(t, r, keys)
 }
 
@@ -143,9 +139,7 @@ func TestHTTP2PingsThatNobodyTakesBackAreBounded(t *testing.T) {
 	a := attackH2(t, r, keys.trusts(), "now.flood.", false)
 	for a.frame.WritePing(false, [8]byte{}) == nil { // until the server has closed
 	}
-	if grown := int64(heap()) - int64(before); grown > 4<<20 {
-		t.Errorf("%d KiB are held", grown>>10)
-	}
+	holdsLittle(t, before, 4<<20)
 	honestOverHTTPS(t, r, keys)
 }
 
