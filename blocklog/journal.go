@@ -67,15 +67,15 @@ type Journal struct {
 	failing atomic.Bool
 
 	mu    sync.Mutex
-	file  file           // the newest segment; nil when closed
-	size  int64          // bytes of file up to the last whole record
-	torn  bool           // bytes of a failed write may follow size
-	dirty bool           // written since the last fsync
-	stats Stats          // Next is the number of the next record on disk
-	spool spool          // what waits for the disk
-	buf   []byte         // the batch being encoded
-	ends  []int          // ends of the records in buf
-	seen  map[uint64]int // hash of a decision in buf -> its start
+	file  file   // the newest segment; nil when closed
+	size  int64  // bytes of file up to the last whole record
+	torn  bool   // bytes of a failed write may follow size
+	dirty bool   // written since the last fsync
+	stats Stats  // Next is the number of the next record on disk
+	spool spool  // what waits for the disk
+	buf   []byte // the batch being encoded
+	ends  []int  // ends of the records in buf
+	batch batch  // decisions in buf
 }
 
 // Append writes the decisions with one write(2). When it returns nil they
@@ -172,25 +172,20 @@ func (j *Journal) Close() error {
 
 func (j *Journal) reset() {
 	j.buf, j.ends = j.buf[:0], j.ends[:0]
-	clear(j.seen)
+	j.batch.begin()
 }
 
 // merge adds the count of the decision at start to an equal one before it.
 // Where two decisions have one hash, or the counts do not fit, both stay.
 func (j *Journal) merge(start int) bool {
 	key := j.buf[start+frameSize+keyOffset:]
-	hash := maphash.Bytes(j.seed, key)
-	other, ok := j.seen[hash]
-	if !ok {
-		j.seen[hash] = start
+	n, found := j.batch.find(maphash.Bytes(j.seed, key), len(j.ends))
+	if !found {
 		return false
 	}
-	end := start
-	for _, e := range j.ends {
-		if e > other {
-			end = e
-			break
-		}
+	other, end := 0, j.ends[n]
+	if n > 0 {
+		other = j.ends[n-1]
 	}
 	if !bytes.Equal(j.buf[other+frameSize+keyOffset:end], key) {
 		return false

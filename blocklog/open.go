@@ -59,7 +59,6 @@ func Open(dir string, o Options) (*Journal, error) {
 		seed:  maphash.MakeSeed(),
 		stop:  make(chan struct{}),
 		ended: make(chan struct{}),
-		seen:  map[uint64]int{},
 	}
 	if err := j.openNewest(); err != nil {
 		lock.Close()
