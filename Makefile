@@ -33,7 +33,7 @@ demo: build ## everything at once on loopback, with lines to paste; DATA=DIR kee
 
 # Suites that run the built programs: their results must not come from the cache,
 # which does not know what the programs are made of.
-RUNNING := cordon/test/e2e cordon/test/demo
+RUNNING := cordon/test/e2e cordon/test/demo cordon/test/fleet
 
 test: go deps-test build ## unit, race, scenarios, end to end with the real programs (under 10 minutes)
 	$(GO) vet ./...
@@ -101,8 +101,9 @@ flood: go ## ten minutes of random names: memory, and whether known names are an
 	$(GO) run ./test/memory flood $(FLOODFLAGS)
 
 # What the tests need besides Go: NSD as the authoritative servers of the
-# laboratory and, with BIND, as primaries of feeds; dig, kdig, dnsperf and curl as clients, dnsdist as a load balancer.
-DEPS_TEST := nsd bind9 bind9-dnsutils knot-dnsutils dnsperf dnsdist curl strace
+# laboratory and, with BIND, as primaries of feeds; dig, kdig, dnsperf and curl as clients, dnsdist as a load balancer;
+# the four resolvers that enforce the list as a policy zone.
+DEPS_TEST := nsd bind9 bind9-dnsutils knot-dnsutils dnsperf dnsdist curl strace unbound pdns-recursor knot-resolver
 deps-test:
 	@sh test/deps.sh $(DEPS_TEST)
 

@@ -112,8 +112,7 @@ func cordon(program string) func(*Stage, *Server, *Setup) ([]string, error) {
 		fmt.Fprintf(&c, "listen: [127.0.0.1:%d]\nrecursion:\n  root_hints: %s\n  trust_anchors: %s\n  may_query: [127.0.0.0/8]\n  ipv6: false\n", v.Ports.DNS, s.hints, s.anchor)
 		fmt.Fprintf(&c, "blocklog:\n  dir: %s\nstore: %s\nlog_level: warn\n", filepath.Join(v.Dir, "blocklog"), filepath.Join(v.Dir, "lists"))
 		if l := setup.List; l != nil {
-			fmt.Fprintf(&c, "lists:\n  - name: national\n    source: %s\n    root: %s\n    identity: %s\n    passphrase_file: %s\n    accept_first: true\n",
-				setup.Source, l.root, l.identity, l.passphrase)
+			c.WriteString(l.Config(setup.Source))
 			if strings.HasPrefix(setup.Source, "https:") {
 				fmt.Fprintf(&c, "    ca: %s\n    poll: 1s\n", s.chain)
 			}

@@ -146,6 +146,12 @@ func (l *List) publish() error {
 			LegalBasis: "LCEN 6-1", Decision: fmt.Sprintf("D-%07d", i), Notified: now, InForce: now, ReviewBy: blocklist.DateOf(now.AddDate(0, 3, 0)),
 		}
 	}
+	return l.Issue(list)
+}
+
+// Issue signs a list and publishes it.
+func (l *List) Issue(list *blocklist.List) error {
+	now := list.Issued
 	list.Sort()
 	var encoded bytes.Buffer
 	if err := blocklist.Encode(&encoded, list); err != nil {
@@ -165,6 +171,12 @@ func (l *List) publish() error {
 		Snapshot: l.online, SnapshotExpires: now.AddDate(0, 0, 2), Timestamp: l.online, TimestampExpires: now.AddDate(0, 0, 1),
 	})
 	return err
+}
+
+// Config is what cordon's configuration says of the list, which it finds at source.
+func (l *List) Config(source string) string {
+	return fmt.Sprintf("lists:\n  - name: national\n    source: %s\n    root: %s\n    identity: %s\n    passphrase_file: %s\n    accept_first: true\n",
+		source, l.root, l.identity, l.passphrase)
 }
 
 // Form is one in which servers take a list.
