@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sync/errgroup"
 )
 
 // cacheBytes is the bound of each of the two caches that both have, of answers and
@@ -20,25 +24,21 @@ const cacheBytes = 2 << 30
 
 // million fills each server's caches in turn and asks for what is in them.
 func million(ctx context.Context, dir string, l *laboratory, o *options, out io.Writer) error {
-	all, some := filepath.Join(dir, "all"), filepath.Join(dir, "some")
-	random := rand.New(rand.NewPCG(1, 2))
-	if err := writeQuestions(all, o.names, func(i int) int { return i }); err != nil {
-		return err
-	}
-	if err := writeQuestions(some, o.names/2, func(int) int { return random.IntN(o.names) }); err != nil {
+	some := filepath.Join(dir, "some")
+	if err := writeSome(some, o.names); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "%d names, signed %v; caches of %d MiB each\n\n", o.names, o.signed, cacheBytes>>20)
 	fmt.Fprintf(out, "| | resident, MiB | full | after a rest | most | bytes an RRset | CPU to fill, µs each | sent | of cached ones, µs each | answers | lost | sent |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, name := range o.servers {
-		if err := millionOf(ctx, filepath.Join(dir, name), name, all, some, l, o, out); err != nil {
+		if err := millionOf(ctx, filepath.Join(dir, name), name, some, l, o, out); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-func millionOf(ctx context.Context, dir, name, all, some string, l *laboratory, o *options, out io.Writer) error {
+func millionOf(ctx context.Context, dir, name, some string, l *laboratory, o *options, out io.Writer) error {
 	s, err := start(ctx, dir, name, cacheBytes, l, o)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func millionOf(ctx context.Context, dir, name, all, some string, l *laboratory, 
 	if err != nil {
 		return err
 	}
-	fill, err := load(ctx, s, l, all, "-n", "1", "-q", "100", "-t", "5")
+	fill, err := fill(ctx, s, l, o.names)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func millionOf(ctx context.Context, dir, name, all, some string, l *laboratory, 
 	if err != nil {
 		return err
 	}
-	hits, err := load(ctx, s, l, some, "-l", strconv.Itoa(int(o.hits.Seconds())), "-q", "500", "-t", "2")
+	hits, err := hit(ctx, s, l, some, o.hits)
 	if err != nil {
 		return err
 	}
@@ -74,15 +74,19 @@ func millionOf(ctx context.Context, dir, name, all, some string, l *laboratory, 
 	return nil
 }
 
-func writeQuestions(file string, n int, name func(i int) int) error {
+func fillName(i int) string { return fmt.Sprintf("host%07d.%s", i, fillZone) }
+
+// writeSome writes questions for half as many names, in no order, for dnsperf.
+func writeSome(file string, names int) error {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	random := rand.New(rand.NewPCG(1, 2))
 	w := bufio.NewWriter(f)
-	for i := range n {
-		fmt.Fprintf(w, "host%07d.%s A\n", name(i), fillZone)
+	for range names / 2 {
+		fmt.Fprintln(w, fillName(random.IntN(names)), "A")
 	}
 	return w.Flush()
 }
@@ -94,39 +98,90 @@ type sample struct {
 	sent          int64   // questions to the authority
 }
 
-var (
-	completed = regexp.MustCompile(`Queries completed:\s+(\d+)`)
-	lost      = regexp.MustCompile(`Queries lost:\s+(\d+)`)
-	codes     = regexp.MustCompile(`Response codes:\s+NOERROR \d+ \(100\.00%\)`)
-)
-
-// load has dnsperf ask the questions of a file, from 50 sockets.
-func load(ctx context.Context, s *server, l *laboratory, file string, args ...string) (m sample, err error) {
+// measured is what the server spends while ask asks.
+func measured(s *server, l *laboratory, ask func() (sample, error)) (sample, error) {
 	before, err := s.usage()
 	if err != nil {
-		return m, err
+		return sample{}, err
 	}
-	m.sent = -l.asked.Load()
-	args = append([]string{"-s", s.at.Addr().String(), "-p", strconv.Itoa(int(s.at.Port())), "-d", file, "-T", "1", "-c", "50", "-O", "suppress=timeout"}, args...)
-	said, err := exec.CommandContext(ctx, "dnsperf", args...).CombinedOutput()
+	sent := l.asked.Load()
+	m, err := ask()
 	if err != nil {
-		return m, fmt.Errorf("dnsperf: %w\n%s", err, said)
+		return m, err
 	}
 	after, err := s.usage()
 	if err != nil {
 		return m, err
 	}
-	m.sent += l.asked.Load()
-	number := func(r *regexp.Regexp) int {
-		n := 0
-		if found := r.FindSubmatch(said); found != nil {
-			n, _ = strconv.Atoi(string(found[1]))
-		}
-		return n
-	}
-	if m.answers, m.lost = number(completed), number(lost); m.answers == 0 || !codes.Match(said) {
-		return m, fmt.Errorf("not every question was answered as it should:\n%s", said)
-	}
+	m.sent = l.asked.Load() - sent
 	m.cpu = float64((after.CPU - before.CPU).Nanoseconds()) / 1e3 / float64(m.answers)
 	return m, nil
+}
+
+// networks are those that names are asked for from, one question at a time each:
+// cordon gives one network alone no more than half of the processors.
+const networks = 100
+
+// fill asks for every name once, and again where no answer comes.
+func fill(ctx context.Context, s *server, l *laboratory, names int) (sample, error) {
+	return measured(s, l, func() (sample, error) {
+		var group errgroup.Group
+		for i := range networks {
+			group.Go(func() error { return fillFrom(ctx, s, i, names) })
+		}
+		return sample{answers: names}, group.Wait()
+	})
+}
+
+func fillFrom(ctx context.Context, s *server, network, names int) error {
+	c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 100, byte(network), 1)}, net.UDPAddrFromAddrPort(s.at))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	reply := make([]byte, 4096)
+	for i := network; i < names && ctx.Err() == nil; i += networks {
+		packet, err := new(dns.Msg).SetQuestion(fillName(i), dns.TypeA).Pack()
+		if err != nil {
+			return err
+		}
+		answered := false
+		for tries := 0; !answered && tries < 5; tries++ {
+			if answered, err = exchange(c, packet, reply, 2*time.Second); err != nil {
+				return err
+			}
+		}
+		if !answered || reply[3]&15 != dns.RcodeSuccess || reply[7] != 1 {
+			return fmt.Errorf("%s: no address", fillName(i))
+		}
+	}
+	return ctx.Err()
+}
+
+var (
+	completed = regexp.MustCompile(`Queries completed:\s+(\d+)`)
+	lost      = regexp.MustCompile(`Queries lost:\s+(\d+)`)
+	allGood   = regexp.MustCompile(`Response codes:\s+NOERROR \d+ \(100\.00%\)`)
+)
+
+// hit has dnsperf ask the questions of a file for a while, from 50 sockets.
+func hit(ctx context.Context, s *server, l *laboratory, file string, long time.Duration) (sample, error) {
+	return measured(s, l, func() (m sample, err error) {
+		said, err := exec.CommandContext(ctx, "dnsperf", "-s", s.at.Addr().String(), "-p", strconv.Itoa(int(s.at.Port())), "-d", file, "-T", "1", "-c", "50",
+			"-O", "suppress=timeout", "-l", strconv.Itoa(int(long.Seconds())), "-q", "500", "-t", "2").CombinedOutput()
+		if err != nil {
+			return m, fmt.Errorf("dnsperf: %w\n%s", err, said)
+		}
+		number := func(r *regexp.Regexp) int {
+			n := 0
+			if found := r.FindSubmatch(said); found != nil {
+				n, _ = strconv.Atoi(string(found[1]))
+			}
+			return n
+		}
+		if m.answers, m.lost = number(completed), number(lost); m.answers == 0 || !allGood.Match(said) {
+			return m, fmt.Errorf("not every question was answered as it should:\n%s", said)
+		}
+		return m, nil
+	})
 }
