@@ -93,6 +93,7 @@ func (r *Resolver) handleLists(mux *http.ServeMux) {
 	give("GET /list/show", r.show)
 	give("GET /list/diff", r.diff)
 	give("POST /list/dry-run", r.dryRun)
+	give("POST /flush", r.flush)
 	for path, order := range map[string]func(*blocklist.Watcher, Orders, blocklist.Ruling) (string, error){
 		"POST /list/release": release, "POST /list/hold": hold, "POST /list/rollback": rollback,
 	} {

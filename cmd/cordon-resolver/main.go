@@ -22,7 +22,7 @@ func main() {
 
 func command() *cobra.Command {
 	root := program.Root("cordon-resolver", "Resolve names, enforce signed blocking lists, and record what is blocked", "")
-	root.AddCommand(runCommand(), checkConfigCommand(), statusCommand(), whyCommand(), listCommand(), exportsCommand(), blocklogCommand(), program.Identity("lists[].identity"))
+	root.AddCommand(runCommand(), checkConfigCommand(), statusCommand(), whyCommand(), listCommand(), flushCommand(), exportsCommand(), blocklogCommand(), program.Identity("lists[].identity"))
 	return root
 }
 

@@ -103,13 +103,14 @@ func (c *Answers) Put(name []byte, qtype uint16, do, cd bool, reply *wire.Stored
 	s.put(h, string(name), v, a)
 }
 
-// Flush drops all answers for a name, or with below also for the names below
-// it, and returns how many. It looks at every entry: an operator's command, not
-// for the query path.
-func (c *Answers) Flush(name []byte, below bool) int {
+// Flush drops the answers for a name, or that lead to it, with below also those
+// for the names below it, and returns how many. A type other than 0 leaves the
+// answers for other types. Everything is below the root. It looks at every entry:
+// an operator's command, not for the query path.
+func (c *Answers) Flush(name []byte, below bool, qtype uint16) int {
 	dropped := 0
 	for i := range c.shards {
-		dropped += c.shards[i].flush(string(name), below)
+		dropped += c.shards[i].flush(string(name), below, qtype)
 	}
 	return dropped
 }

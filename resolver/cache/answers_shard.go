@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -135,12 +136,16 @@ func (s *answerShard) remove(e *answerEntry) {
 	s.bytes -= e.cost
 }
 
-func (s *answerShard) flush(name string, below bool) int {
+func (s *answerShard) flush(name string, below bool, qtype uint16) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	dropped := 0
 	for _, e := range s.entries {
-		if e.name == name || below && isBelow(e.name, name) {
+		if qtype != 0 && uint16(e.variant&0xffff) != qtype {
+			continue
+		}
+		within := func(n string) bool { return n == name || below && isBelow(n, name) }
+		if within(e.name) || slices.ContainsFunc(e.answer.Targets, func(t []byte) bool { return within(string(t)) }) {
 			s.remove(e)
 			dropped++
 		}

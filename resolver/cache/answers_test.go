@@ -160,7 +160,7 @@ func TestFlushDropsANameAndWhatIsBelow(t *testing.T) {
 		for _, n := range names {
 			c.Put(wireName(t, n), dns.TypeA, false, false, reply(t, wireName(t, n), 1), time.Minute, start)
 		}
-		if got := c.Flush(wireName(t, "www.example"), tt.below); got != len(names)-len(tt.left) {
+		if got := c.Flush(wireName(t, "www.example"), tt.below, 0); got != len(names)-len(tt.left) {
 			t.Errorf("Flush(below %v) = %d", tt.below, got)
 		}
 		for _, n := range tt.left {
@@ -174,7 +174,7 @@ func TestFlushDropsANameAndWhatIsBelow(t *testing.T) {
 	}
 	c := NewAnswers(1 << 20)
 	c.Put(wireName(t, "example"), dns.TypeA, false, false, reply(t, wireName(t, "example"), 1), time.Minute, start)
-	if got := c.Flush(wireName(t, "."), true); got != 1 {
+	if got := c.Flush(wireName(t, "."), true, 0); got != 1 {
 		t.Errorf("Flush of everything below the root = %d", got)
 	}
 }
@@ -279,7 +279,7 @@ func TestAnswersAgreeWithAMap(t *testing.T) {
 		name := wireName(t, fmt.Sprintf("n%d.example", rng.IntN(400)))
 		switch rng.IntN(20) {
 		case 0:
-			c.Flush(name, false)
+			c.Flush(name, false, 0)
 			delete(model, string(name))
 		case 1, 2, 3, 4, 5:
 			ttl := time.Duration(rng.IntN(60)) * time.Second
@@ -350,7 +350,7 @@ func FuzzAnswers(f *testing.F) {
 			case 2:
 				now = now.Add(time.Duration(ops[2]) * time.Second / 16)
 			case 3:
-				c.Flush(name, ops[2]&1 != 0)
+				c.Flush(name, ops[2]&1 != 0, 0)
 			}
 			checkShards(t, c)
 		}
@@ -371,7 +371,7 @@ func TestAnswersCanBeUsedByManyAtOnce(t *testing.T) {
 				case 1:
 					c.Stats()
 				case 2:
-					c.Flush(name, false)
+					c.Flush(name, false, 0)
 				default:
 					if a, ok := c.Get(name, dns.TypeA, false, false, start); ok && a.TTL != 300 {
 						t.Errorf("a broken answer: %+v", a)

@@ -191,6 +191,26 @@ func (c *RRsets) Remove(use Use, name string, t uint16) {
 	c.shard(k).remove(k)
 }
 
+// Flush drops the entries of every use for a name, with below also those for the
+// names below it, and returns how many. A type other than 0 leaves what is of
+// other types; a delegation is of NS and DS. That the name does not exist goes in
+// any case, be it said of a name above. It looks at every entry.
+func (c *RRsets) Flush(name string, below bool, t uint16) int {
+	dropped := 0
+	for _, s := range c.shards {
+		dropped += s.flush(func(e *rrsetEntry) bool {
+			if e.kind == NXDomain && dns.IsSubDomain(e.name, name) {
+				return true
+			}
+			if e.name != name && !(below && dns.IsSubDomain(name, e.name)) {
+				return false
+			}
+			return t == 0 || e.typ == t || e.kind == NXDomain || t == dns.TypeDS && e.use == Delegation
+		})
+	}
+	return dropped
+}
+
 // Len is the number of entries, expired ones included until they are met.
 func (c *RRsets) Len() int {
 	n := 0

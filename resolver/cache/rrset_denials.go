@@ -56,6 +56,21 @@ func NewDenials(bytes int64, clock func() time.Time) *Denials {
 	return &Denials{clock: clock, bound: bytes, zones: map[string]*denialZone{}}
 }
 
+// Flush drops the zones that a name may be denied by, those at and above it, with
+// below also those below it, and returns how many.
+func (d *Denials) Flush(name string, below bool) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	dropped := 0
+	for zone, z := range d.zones {
+		if dns.IsSubDomain(zone, name) || below && dns.IsSubDomain(name, zone) {
+			d.drop(zone, z)
+			dropped++
+		}
+	}
+	return dropped
+}
+
 // Bytes is what the records take.
 func (d *Denials) Bytes() int64 {
 	d.mu.Lock()

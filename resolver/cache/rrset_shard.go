@@ -192,6 +192,19 @@ func (s *rrsetShard) remove(k rrsetKey) {
 	}
 }
 
+func (s *rrsetShard) flush(what func(*rrsetEntry) bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dropped := 0
+	for _, e := range s.index {
+		if what(e) {
+			s.drop(e)
+			dropped++
+		}
+	}
+	return dropped
+}
+
 func (s *rrsetShard) queueOf(e *rrsetEntry) *rrsetQueue {
 	if e.main {
 		return &s.main
