@@ -204,6 +204,7 @@ local function load()
   end
 end
 load()
+assert(listed, path .. ' is not there')
 event.recurrent(sec / 2, load)
 
 policy.add(function (req, query) return listed(req, query) end)

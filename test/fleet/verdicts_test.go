@@ -234,6 +234,26 @@ func (f *fleet) says(at netip.AddrPort, name, want string) error {
 	return err
 }
 
+// TestTheManualSaysWhatIsTested holds what operators are told to write to what the peers
+// here were started with.
+func TestTheManualSaysWhatIsTested(t *testing.T) {
+	manual := readFile(t, "../../docs/operators.md")
+	for line := range strings.SplitSeq(strings.TrimSpace(knotRules), "\n") {
+		if line != "" && !strings.Contains(manual, "\n    "+line+"\n") {
+			t.Errorf("the manual does not hold %q", line)
+		}
+	}
+	tested := readFile(t, "peers_test.go")
+	for _, setting := range []string{
+		"max-policy-ttl 86400 min-update-interval 0 add-soa no;", "} qname-wait-recurse no break-dnssec yes;", "allow-query { none; };", "allow-transfer { none; };",
+		"refresh = 1, seedFile = ", "packetcache-ttl=1", `module-config: "respip validator iterator"`, "auth_zone_reload",
+	} {
+		if !strings.Contains(manual, setting) || !strings.Contains(tested, setting) {
+			t.Errorf("%q is in the manual: %v; in what is tested: %v", setting, strings.Contains(manual, setting), strings.Contains(tested, setting))
+		}
+	}
+}
+
 // TestTheExportIsTheZoneThatPeersFetch compares what the command writes with what a
 // peer is given.
 func TestTheExportIsTheZoneThatPeersFetch(t *testing.T) {
