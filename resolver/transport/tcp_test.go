@@ -153,6 +153,7 @@ func pipeStream(ctx context.Context, t *testing.T, c Config, h Handler) (peer ne
 		t.Fatal(err)
 	}
 	s = newStreams(&c, m, h, newWorkers(t.Context(), c.InFlight))
+	t.Cleanup(s.workers.wait)
 	peer, server := net.Pipe()
 	ended := make(chan string, 1)
 	st := newStream(s, server, Meta{Transport: blocklog.TCP})
