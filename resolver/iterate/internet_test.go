@@ -202,6 +202,9 @@ type authZone struct {
 func (z *authZone) newKey() {
 	z.key = &dns.DNSKEY{Hdr: dns.RR_Header{Name: z.name, Rrtype: dns.TypeDNSKEY, Class: 1, Ttl: 3600}, Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256}
 	priv, err := z.key.Generate(256)
+	for err == nil && z.key.KeyTag() == 0 { // which miekg/dns does not sign with
+		priv, err = z.key.Generate(256)
+	}
 	if err != nil {
 		z.n.t.Fatal(err)
 	}

@@ -1,6 +1,10 @@
 package iterate
 
-import "github.com/miekg/dns"
+import (
+	"strings"
+
+	"github.com/miekg/dns"
+)
 
 // The bounds of RFC 9156 §2.3: after minimiseOne steps of one label each, the
 // labels that are left are shared out among the steps that are left.
@@ -54,21 +58,39 @@ func (m *minimiser) deeper(asked Question) {
 
 // lastLabels is the name made of the last n labels of name.
 func lastLabels(name string, n int) string {
-	starts := dns.Split(name)
 	if n <= 0 {
 		return "."
 	}
-	if n >= len(starts) {
-		return name
+	off := 0
+	for range dns.CountLabel(name) - n {
+		off, _ = dns.NextLabel(name, off)
 	}
-	return name[starts[len(starts)-n]:]
+	return name[off:]
 }
 
 // parent is name without its leftmost label.
-func parent(name string) string { return lastLabels(name, dns.CountLabel(name)-1) }
+func parent(name string) string {
+	off, last := dns.NextLabel(name, 0)
+	if last {
+		return "."
+	}
+	return name[off:]
+}
 
-// below says whether name is at or below zone.
-func below(zone, name string) bool { return dns.IsSubDomain(zone, name) }
+// below says whether name is at or below zone; both are canonical.
+func below(zone, name string) bool {
+	if zone == "." {
+		return true
+	}
+	before, ok := strings.CutSuffix(name, zone)
+	if !ok || before == "" {
+		return ok
+	}
+	// The label before ends in a dot, and not in one of its own.
+	labels, ok := strings.CutSuffix(before, ".")
+	own := len(labels) - len(strings.TrimRight(labels, `\`))
+	return ok && own%2 == 0
+}
 
 // strictlyBelow says whether name is below zone and not zone itself.
 func strictlyBelow(zone, name string) bool { return zone != name && below(zone, name) }
