@@ -17,9 +17,8 @@ import (
 type Answer struct {
 	*wire.Stored
 	stored  time.Time
-	expires time.Time
-	due     time.Time   // when it is worth renewing; never if that is expires
-	claimed atomic.Bool // somebody renews it
+	ttl     time.Duration // from then on
+	claimed atomic.Bool   // somebody renews it
 }
 
 // An answer that is asked for in the last tenth of its life is worth renewing
@@ -32,11 +31,12 @@ const (
 // Due says, once, that the answer is asked for shortly before it expires. Who is
 // told so renews it.
 func (a *Answer) Due(now time.Time) bool {
-	return !now.Before(a.due) && now.Before(a.expires) && !a.claimed.Swap(true)
+	left := a.Left(now)
+	return left > 0 && left <= a.ttl/lastPart && a.ttl >= leastRenewed && a.Rcode != dns.RcodeServerFailure && !a.claimed.Swap(true)
 }
 
 // Left is for how long the answer can still be given.
-func (a *Answer) Left(now time.Time) time.Duration { return a.expires.Sub(now) }
+func (a *Answer) Left(now time.Time) time.Duration { return a.ttl - now.Sub(a.stored) }
 
 // Age is for how many whole seconds the answer has been stored; what wire.Patch
 // takes off its TTLs.
@@ -96,11 +96,7 @@ func (c *Answers) Put(name []byte, qtype uint16, do, cd bool, reply *wire.Stored
 	}
 	v := answerVariant(qtype, do, cd)
 	s, h := c.shard(name, v)
-	a := &Answer{Stored: reply, stored: now, expires: now.Add(ttl)}
-	if a.due = a.expires; ttl >= leastRenewed && reply.Rcode != dns.RcodeServerFailure {
-		a.due = a.expires.Add(-ttl / lastPart)
-	}
-	s.put(h, string(name), v, a)
+	s.put(h, string(name), v, &Answer{Stored: reply, stored: now, ttl: ttl})
 }
 
 // Flush drops the answers for a name, or that lead to it, with below also those

@@ -9,7 +9,7 @@ import (
 const (
 	// answerOverhead is what an entry takes besides its name and reply, in
 	// bytes: answerEntry, Answer, and its share of the index.
-	answerOverhead = 80 + 96 + 48
+	answerOverhead = 80 + 48 + 48
 	// answerSecondChances bounds how many entries one Put may spare before it
 	// evicts whatever is next, so that its cost is bounded.
 	answerSecondChances = 32
@@ -62,7 +62,7 @@ func (s *answerShard) get(hash uint64, name []byte, v variant, now time.Time) (*
 		s.stats.Misses++
 		return nil, false
 	}
-	if !now.Before(e.answer.expires) {
+	if e.answer.Left(now) <= 0 {
 		s.remove(e)
 		s.stats.Misses++
 		return nil, false
@@ -111,7 +111,7 @@ func (s *answerShard) evict(now time.Time) {
 			queue = &s.small
 		}
 		e := queue.last
-		if e.freq > 0 && spared < answerSecondChances && now.Before(e.answer.expires) {
+		if e.freq > 0 && spared < answerSecondChances && e.answer.Left(now) > 0 {
 			spared++
 			queue.remove(e)
 			if queue == &s.small {

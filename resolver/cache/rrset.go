@@ -125,10 +125,14 @@ func (c *RRsets) Put(s RRset) bool {
 	now := c.clock()
 	// A clone, since a name is often the tail of a longer one and would keep it.
 	k := rrsetKey{name: strings.Clone(s.Name), typ: s.Type, use: s.Use}
-	return c.shard(k).put(&rrsetEntry{
-		rrsetKey: k, packed: packed, expires: now.Add(ttl), dropped: now.Add(ttl + c.staleFor(s.Use)),
-		kind: s.Kind, rank: s.Rank, status: s.Status, cut: s.Cut, code: s.Code, text: strings.Clone(s.Text), granted: s.Granted,
-	}, now)
+	e := &rrsetEntry{
+		rrsetKey: k, packed: packed, expires: now.Add(ttl), stale: c.staleFor(s.Use), granted: never,
+		kind: s.Kind, rank: s.Rank, status: s.Status, cut: s.Cut, code: s.Code, text: strings.Clone(s.Text),
+	}
+	if !s.Granted.IsZero() {
+		e.granted = s.Granted.Sub(e.expires)
+	}
+	return c.shard(k).put(e, now)
 }
 
 // Get returns the entry for a name and type with the time it has left. A
@@ -179,10 +183,14 @@ func (c *RRsets) staleFor(u Use) time.Duration {
 
 // entry is e without its records.
 func (e *rrsetEntry) entry(ttl time.Duration) RRset {
-	return RRset{
+	s := RRset{
 		Name: e.name, Type: e.typ, Use: e.use, Kind: e.kind, Rank: e.rank, Status: e.status,
-		Cut: e.cut, Code: e.code, Text: e.text, Granted: e.granted, TTL: ttl,
+		Cut: e.cut, Code: e.code, Text: e.text, TTL: ttl,
 	}
+	if e.granted != never {
+		s.Granted = e.expires.Add(e.granted)
+	}
+	return s
 }
 
 // Remove drops the entry for a name, type and use.

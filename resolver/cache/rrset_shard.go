@@ -2,6 +2,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"math"
 	"sync"
 	"time"
 	"unsafe"
@@ -24,20 +25,27 @@ type rrsetEntry struct {
 	rrsetKey
 	packed  []byte
 	expires time.Time
-	dropped time.Time // not before expires; in between it is stale
-	granted time.Time
+	stale   time.Duration // for how long it is kept after that
+	granted time.Duration // until when, after expires; never: nothing was granted
 	kind    Kind
 	rank    Rank
 	status  dnssec.Status
 	cut     bool
 	code    uint16
-	text    string
 
 	// Guarded by the shard's lock.
 	hits       uint8 // times asked for since it was last moved, at most maxHits
 	main       bool  // which queue it is in
 	prev, next *rrsetEntry
+
+	text string
 }
+
+const never = time.Duration(math.MinInt64)
+
+// dropped says whether nothing may be made of e any more; before that, when it
+// has expired, it is stale.
+func (e *rrsetEntry) dropped(now time.Time) bool { return now.Sub(e.expires) >= e.stale }
 
 const (
 	maxHits = 3
@@ -137,7 +145,7 @@ func (s *rrsetShard) get(k rrsetKey, now time.Time) (*rrsetEntry, bool) {
 	if !ok {
 		return nil, false
 	}
-	if !now.Before(e.dropped) {
+	if e.dropped(now) {
 		s.drop(e)
 		return nil, false
 	}
@@ -153,7 +161,7 @@ func (s *rrsetShard) getStale(k rrsetKey, now time.Time) (*rrsetEntry, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.index[k]
-	if !ok || now.Before(e.expires) || !now.Before(e.dropped) {
+	if !ok || now.Before(e.expires) || e.dropped(now) {
 		return nil, false
 	}
 	e.hits = min(e.hits+1, maxHits)
