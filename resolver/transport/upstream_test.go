@@ -567,6 +567,53 @@ func TestUpstreamAsksWithoutFragments(t *testing.T) {
 	}
 }
 
+func TestRepliesKeepNothingOfTheBufferTheyCameIn(t *testing.T) {
+	a, err := newAsked(exampleQuery(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(a.packet); err != nil {
+		t.Fatal(err)
+	}
+	m.Response = true
+	opt := m.IsEdns0()
+	opt.Option = []dns.EDNS0{
+		&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0123456789abcdef"}, &dns.EDNS0_NSID{Code: dns.EDNS0NSID, Nsid: "6162"},
+		&dns.EDNS0_PADDING{Padding: []byte("padding")}, &dns.EDNS0_LOCAL{Code: 65001, Data: []byte("local")},
+		&dns.EDNS0_EDE{InfoCode: 22, ExtraText: "text"},
+	}
+	for _, text := range []string{
+		"www.example. A 192.0.2.1", "www.example. AAAA 2001:db8::1", "www.example. CNAME other.example.", `www.example. TXT "some text" "more"`,
+		"example. SOA ns.example. host.example. 1 2 3 4 5", "example. DS 1 13 2 " + strings.Repeat("ab", 32),
+		"www.example. RRSIG A 13 2 60 20300101000000 20200101000000 1 example. " + strings.Repeat("QUJD", 8),
+		"www.example. NSEC zzz.example. A RRSIG NSEC", "abc.example. NSEC3 1 0 0 ab " + strings.Repeat("0", 32) + " A RRSIG",
+		"www.example. HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1 ipv6hint=2001:db8::1 ech=QUJD key9=value", `www.example. CAA 0 issue "ca.example"`,
+		`www.example. TYPE65300 \# 4 01020304`, "www.example. DNSKEY 257 3 13 " + strings.Repeat("QUJD", 8),
+	} {
+		rr, err := dns.NewRR(strings.Replace(text, " ", " 60 IN ", 1))
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		m.Answer = append(m.Answer, rr)
+	}
+	packet, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := a.match(packet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := reply.String()
+	for i := range packet {
+		packet[i] = 0xff
+	}
+	if got := reply.String(); got != want {
+		t.Errorf("changed with the buffer:\n%s\nwas\n%s", got, want)
+	}
+}
+
 // FuzzMatch gives a query's matcher any packet: what it accepts has the ID and
 // the question of the query.
 func FuzzMatch(f *testing.F) {
