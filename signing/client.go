@@ -61,9 +61,14 @@ type ClientConfig struct {
 	Dir       string // the client's own state, 0700, of this client alone; made if missing
 	Target    string // target path to follow, "list" when empty
 	Source    Source
+	Mirrors   []Source // of the same publication, asked after Source
 	Clock     func() time.Time
 	MaxTarget int64        // bytes; default 256 MiB
 	Log       *slog.Logger // what was found damaged and dropped; may be nil
+
+	// Told is called for each source that was asked, with its number (0 is Source) and
+	// what was wrong with it, nil for nothing; may be nil.
+	Told func(number int, err error)
 }
 
 // Client follows one publication, as TUF 1.0, section 5, says. It is used by one
@@ -74,12 +79,14 @@ type ClientConfig struct {
 // publication is in force it learns from [Client.Confirm] alone and forgets with
 // the process, since only the owner knows what it has in its store.
 type Client struct {
-	pinned []byte
-	target string
-	source Source
-	clock  func() time.Time
-	max    int64
-	state  *state
+	pinned  []byte
+	target  string
+	mirrors []mirror
+	source  Source // of them, the one that is being asked
+	told    func(number int, err error)
+	clock   func() time.Time
+	max     int64
+	state   *state
 
 	// What the owner has in force, nil until it has said so; and its bytes.
 	inForce    *metadata.Metadata[metadata.TargetsType]
@@ -100,6 +107,9 @@ func newClient(c ClientConfig, d durable.Disk) (*Client, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Told == nil {
+		c.Told = func(int, error) {}
+	}
 	switch {
 	case c.Dir == "" || c.Source == nil || c.Clock == nil || c.MaxTarget < 0:
 		return nil, errors.New("client of a publication: a folder, a source and a clock are needed")
@@ -113,16 +123,15 @@ func newClient(c ClientConfig, d durable.Disk) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of a publication: %w: %w", ErrState, err)
 	}
-	return &Client{pinned: c.Root, target: c.Target, source: c.Source, clock: c.Clock, max: c.MaxTarget, state: state}, nil
+	client := &Client{pinned: c.Root, target: c.Target, told: c.Told, clock: c.Clock, max: c.MaxTarget, state: state}
+	for _, source := range append([]Source{c.Source}, c.Mirrors...) {
+		client.mirrors = append(client.mirrors, mirror{source: source})
+	}
+	return client, nil
 }
 
-// Update asks the source for news, and returns what verified. [ErrUnchanged] when
-// the publication that was confirmed last is still the newest and still fresh.
-// Any other error leaves in force what is in force; the next Update starts over,
-// with nothing lost and nothing skipped, and gives the same publication again
-// until it is confirmed. Targets that were signed again under a higher version
-// are news, even where the target is the same.
-func (c *Client) Update(ctx context.Context) (*Accepted, error) {
+// update asks the source in hand; see Update.
+func (c *Client) update(ctx context.Context) (*Accepted, error) {
 	t, err := c.state.trust(c.clock())
 	if err != nil {
 		return nil, fmt.Errorf("update: %w", err)
