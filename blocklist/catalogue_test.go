@@ -120,7 +120,7 @@ func TestTheCatalogueIsEmptyBeforeTheFirstList(t *testing.T) {
 // TestTheCatalogueShowsOrdersAtOnce holds that what a person orders shows in it.
 func TestTheCatalogueShowsOrdersAtOnce(t *testing.T) {
 	config := usual()
-	config.Protected = protecting(t, "google.fr")
+	config.Protected = guardedBy(protecting(t, "google.fr"))
 	a := found(t)
 	a.publish(42, adding("google.fr"))
 	r := enforcing(a, guarding(t, config)).refreshed()

@@ -56,8 +56,14 @@ type GuardConfig struct {
 	// of CheckName.
 	OwnNames []string
 
-	// Protected names are set aside; nil for none.
-	Protected *Protected
+	// Elsewhere gives the host names that the stop pages of other lists have at this
+	// moment, each to what it is ("the stop page of list x"): no entry may cover them.
+	// May be nil.
+	Elsewhere func() map[string]string
+
+	// Protected gives the names that are set aside; asked for each list anew. May be
+	// nil.
+	Protected func() *Protected
 
 	// Traffic tells which names are popular; nil where nothing is counted. An entry
 	// is set aside when the names that it covers make up more than PopularPerMillion
@@ -116,7 +122,7 @@ func NewGuard(c GuardConfig) (*Guard, error) {
 		}
 	}
 	c.OwnNames = slices.Clone(c.OwnNames)
-	return &Guard{structure: structureGuard{own: c.OwnNames}, c: c}, nil
+	return &Guard{structure: structureGuard{own: c.OwnNames, elsewhere: c.Elsewhere}, c: c}, nil
 }
 
 // Check lets a list's structure pass (nil) or refuses it with a *GuardError; it ends
@@ -144,13 +150,12 @@ func (g *Guard) Check(ctx context.Context, u Update) error {
 	return nil
 }
 
-// protects tells why an entry is set aside whatever the traffic; "" where it is
-// not.
-func (g *Guard) protects(e *Entry) string {
+// protected are the names that are protected at this moment.
+func (g *Guard) protected() *Protected {
 	if g.c.Protected == nil {
-		return ""
+		return NewProtected()
 	}
-	return g.c.Protected.covers(e)
+	return g.c.Protected()
 }
 
 // popular tells why an entry that is not enforced yet is set aside for the
@@ -189,7 +194,8 @@ func (g *Guard) size(c Change, entries int, first bool) string {
 // down a whole part of the name space, names that are not in the DNS, or the
 // means by which people learn why a name is blocked.
 type structureGuard struct {
-	own []string // names of the resolver
+	own       []string                 // names of the resolver
+	elsewhere func() map[string]string // stop pages of other lists; may be nil
 }
 
 // specialUse are the names that IANA's registry of special-use domain names and
@@ -208,14 +214,13 @@ var specialUse = map[string]string{
 
 func (s *structureGuard) examine(ctx context.Context, u Update, object func(entry int, problem, remedy string)) error {
 	owners := make(map[string]string, len(s.own))
+	if s.elsewhere != nil {
+		maps.Copy(owners, s.elsewhere())
+	}
 	for _, name := range s.own {
 		owners[name] = "the resolver"
 	}
-	for _, category := range slices.Sorted(maps.Keys(u.Next.Categories)) {
-		if host := pageHost(u.Next.Categories[category].Page); host != "" {
-			owners[host] = "the stop page of category " + category
-		}
-	}
+	maps.Copy(owners, u.Next.PageHosts())
 	above := make(map[string]string) // each name above one of owners, to that one
 	for _, name := range slices.Sorted(maps.Keys(owners)) {
 		for parent := parentOf(name); parent != ""; parent = parentOf(parent) {
@@ -269,6 +274,17 @@ func allBelowAreSuffixes(name string) bool {
 	below := "x." + name
 	suffix, _ := publicsuffix.PublicSuffix(below)
 	return suffix == below
+}
+
+// PageHosts gives the host names of the list's stop pages, each to what it is.
+func (l *List) PageHosts() map[string]string {
+	hosts := make(map[string]string)
+	for _, category := range slices.Sorted(maps.Keys(l.Categories)) {
+		if host := pageHost(l.Categories[category].Page); host != "" {
+			hosts[host] = "the stop page of category " + category
+		}
+	}
+	return hosts
 }
 
 // pageHost is the host name in a stop page's address, or "" if it is an IP

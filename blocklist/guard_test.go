@@ -9,7 +9,9 @@ import (
 
 func guardOf(t testing.TB, own ...string) *Guard {
 	t.Helper()
-	g, err := NewGuard(GuardConfig{OwnNames: own})
+	g, err := NewGuard(GuardConfig{OwnNames: own, Elsewhere: func() map[string]string {
+		return map[string]string{"page.neighbour.example": "the stop page of category minors of list belgian"}
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +81,9 @@ func TestGuardOfStructure(t *testing.T) {
 		{"other.gov.example/", ""},
 		{"xstop.gov.example/", ""},
 		{"below.stop.gov.example/", ""},
+		{"page.neighbour.example", "is the name of the stop page of category minors of list belgian"},
+		{"neighbour.example/", "covers page.neighbour.example, the name of the stop page of category minors of list belgian"},
+		{"neighbour.example", ""},
 		{"dns.isp.example", "is the name of the resolver"},
 		{"isp.example/", "covers dns.isp.example, the name of the resolver"},
 		{"isp.example", ""},

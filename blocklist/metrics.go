@@ -22,6 +22,8 @@ type Metrics struct {
 	held        *prometheus.GaugeVec
 	rolledBack  *prometheus.GaugeVec
 	reviews     *prometheus.GaugeVec
+
+	source *prometheus.GaugeVec
 }
 
 // Results of cordon_list_updates_total.
@@ -53,12 +55,14 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		reviews:     gauge("cordon_list_reviews_overdue", "Entries of the list in force whose review_by has passed: the authority has to re-check them or take them off."),
 		rolledBack:  gauge("cordon_list_rolled_back", "1 when a person has put an earlier list in force again; it ends when a newer one comes."),
 	}
+	m.source = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "cordon_list_source_failing",
+		Help: "1 while a source of the list (its number in the configuration, from 1) fails or is behind another one. The list is current as long as one source is not."}, []string{"list", "source"})
 	if reg == nil {
 		return m, nil
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{m.serial, m.entries, m.updates, m.overdue, m.until, m.checked, m.unstored,
-		m.quarantined, m.pending, m.held, m.rolledBack, m.reviews} {
+		m.quarantined, m.pending, m.held, m.rolledBack, m.reviews, m.source} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -5,6 +5,8 @@ import (
 	"testing"
 )
 
+func guardedBy(p *Protected) func() *Protected { return func() *Protected { return p } }
+
 func protecting(t testing.TB, names ...string) *Protected {
 	t.Helper()
 	p := NewProtected()

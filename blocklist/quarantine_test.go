@@ -112,14 +112,15 @@ func heldUpdates(m *Metrics) float64 {
 // correctly signed list names what half the country uses.
 func TestOrange(t *testing.T) {
 	starter := func(c *GuardConfig) {
-		c.Protected = NewProtected()
-		if err := c.Protected.AddStarter(); err != nil {
+		p := NewProtected()
+		c.Protected = func() *Protected { return p }
+		if err := p.AddStarter(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	traffic := func(c *GuardConfig) {
 		// An empty file of protected names, and a day of questions.
-		c.Protected = protecting(t)
+		c.Protected = guardedBy(protecting(t))
 		p, _ := sketch()
 		tally := p.Tally()
 		for range 2000 {
@@ -263,7 +264,7 @@ func TestTheFirstListIsBoundToo(t *testing.T) {
 
 func TestAReleaseIsBoundToTheEntrysWords(t *testing.T) {
 	config := usual()
-	config.Protected = protecting(t, "google.fr")
+	config.Protected = guardedBy(protecting(t, "google.fr"))
 	a := found(t)
 	a.publish(42, adding("google.fr"))
 	r := enforcing(a, guarding(t, config)).refreshed()
@@ -429,7 +430,7 @@ func TestRollback(t *testing.T) {
 // starts again.
 func TestAnOrderIsOnRecordBeforeItHasAnEffect(t *testing.T) {
 	config := usual()
-	config.Protected = protecting(t, "google.fr")
+	config.Protected = guardedBy(protecting(t, "google.fr"))
 	start := func(t *testing.T) (*authority, *resolver) {
 		a := found(t)
 		a.publish(42, adding("google.fr"))
@@ -505,7 +506,7 @@ func TestAQuarantineIsDurableBeforeTheList(t *testing.T) {
 
 func TestADamagedStandingIsToldAndKept(t *testing.T) {
 	config := usual()
-	config.Protected = protecting(t, "google.fr")
+	config.Protected = guardedBy(protecting(t, "google.fr"))
 	a := found(t)
 	a.publish(42, adding("google.fr"))
 	r := enforcing(a, guarding(t, config)).refreshed()

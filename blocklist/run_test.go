@@ -39,7 +39,7 @@ func (r *resolver) run() (stop func()) {
 // an hour, which no test waits for.
 func watching(dir string) func(*Config) {
 	return func(c *Config) {
-		c.WatchDir, c.Poll = dir, time.Hour
+		c.WatchDirs, c.Poll = []string{dir}, time.Hour
 		c.Source = signing.NewFolderSource(dir)
 	}
 }

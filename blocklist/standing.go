@@ -245,13 +245,14 @@ func (e *Entry) digest(line *spelling) string {
 // of no use.
 func (st *standing) review(ctx context.Context, g *Guard, next *List, running *Loaded, now time.Time) ([]Aside, error) {
 	var (
-		aside    []Aside
-		line     = newSpelling()
-		wire     [maxWireName]byte
-		setAside = make(map[string]*SetAside, len(st.Aside)) // by id
-		released = make(map[string]string, len(st.Released)) // id to digest
-		found    []SetAside
-		present  = make(map[string]bool) // ids known to the standing that the list holds
+		aside     []Aside
+		line      = newSpelling()
+		wire      [maxWireName]byte
+		setAside  = make(map[string]*SetAside, len(st.Aside)) // by id
+		released  = make(map[string]string, len(st.Released)) // id to digest
+		found     []SetAside
+		protected = g.protected()
+		present   = make(map[string]bool) // ids known to the standing that the list holds
 	)
 	for i := range st.Aside {
 		setAside[st.Aside[i].ID] = &st.Aside[i]
@@ -280,7 +281,7 @@ func (st *standing) review(ctx context.Context, g *Guard, next *List, running *L
 		case releasedAs != "" && releasedAs == digest:
 			continue
 		}
-		guard, because := guardProtected, g.protects(e)
+		guard, because := guardProtected, protected.covers(e)
 		if because == "" {
 			guard, because = guardPopular, g.popular(e, wire[:0])
 			if because != "" && running.enforces(e) {

@@ -64,7 +64,7 @@ func benchmarkSwap(b *testing.B, size int) {
 	if err := p.AddStarter(); err != nil {
 		b.Fatal(err)
 	}
-	guard, err := NewGuard(GuardConfig{Protected: p, Additions: Bound{Percent: 50}, Removals: Bound{Percent: 50}, Traffic: NewPopularity(time.Now)})
+	guard, err := NewGuard(GuardConfig{Protected: func() *Protected { return p }, Additions: Bound{Percent: 50}, Removals: Bound{Percent: 50}, Traffic: NewPopularity(time.Now)})
 	if err != nil {
 		b.Fatal(err)
 	}

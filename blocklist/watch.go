@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,13 +23,14 @@ type Recorder interface {
 
 // Config of a Watcher. All fields are needed where nothing else is said.
 type Config struct {
-	Name       string         // of the list in the resolver's configuration; label of metrics, name in records
-	PinnedRoot []byte         // TUF root metadata that the operator has pinned
-	Source     signing.Source // where the authority publishes
-	WatchDir   string         // the folder behind Source, to be told of changes in it; empty where there is none
-	Poll       time.Duration  // how often to ask the source, a folder too (NFS tells of nothing); default 1 minute
-	Target     string         // the list's name in the publication; default that of signing
-	Identity   string         // age identity to which the list is encrypted; secret
+	Name       string           // of the list in the resolver's configuration; label of metrics, name in records
+	PinnedRoot []byte           // TUF root metadata that the operator has pinned
+	Source     signing.Source   // where the authority publishes
+	Mirrors    []signing.Source // of the same publication, asked after Source; see signing.Client
+	WatchDirs  []string         // the folders behind these, to be told of changes in them
+	Poll       time.Duration    // how often to ask the source, a folder too (NFS tells of nothing); default 1 minute
+	Target     string           // the list's name in the publication; default that of signing
+	Identity   string           // age identity to which the list is encrypted; secret
 	Limits     Limits
 	Store      *Store // of this list alone
 	Guard      *Guard
@@ -150,16 +153,17 @@ func NewWatcher(c Config) (*Watcher, error) {
 			return nil, err
 		}
 	}
-	if c.WatchDir != "" {
-		dir, err := filepath.Abs(c.WatchDir)
+	c.WatchDirs = slices.Clone(c.WatchDirs)
+	for i, dir := range c.WatchDirs {
+		dir, err := filepath.Abs(dir)
 		if err != nil {
 			return nil, fmt.Errorf("list %s: folder to watch: %w", c.Name, err)
 		}
-		c.WatchDir = dir
+		c.WatchDirs[i] = dir
 	}
 	client, err := signing.NewClient(signing.ClientConfig{
 		Root: c.PinnedRoot, Dir: filepath.Join(c.Store.Dir(), "client"), Target: c.Target,
-		Source: c.Source, Clock: c.Clock, Log: log,
+		Source: c.Source, Mirrors: c.Mirrors, Clock: c.Clock, Log: log, Told: sourceAlarm(c.Name, c.Metrics, log),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", c.Name, err)
@@ -174,22 +178,37 @@ func NewWatcher(c Config) (*Watcher, error) {
 	return w, nil
 }
 
+// sourceAlarm says of each source when it fails and when it has an answer again.
+func sourceAlarm(list string, m *Metrics, log *slog.Logger) func(int, error) {
+	failing := make(map[int]bool)
+	return func(number int, err error) {
+		label := strconv.Itoa(number + 1)
+		m.source.WithLabelValues(list, label).Set(map[bool]float64{true: 1}[err != nil])
+		switch {
+		case err != nil && !failing[number]:
+			log.Warn("a source of the list fails or is behind", "source", number+1, "error", err)
+		case err == nil && failing[number]:
+			log.Info("a source of the list has an answer again", "source", number+1)
+		}
+		failing[number] = err != nil
+	}
+}
+
 // Run follows the source until ctx ends, and returns nil. It is called once,
 // after Restore or without it. Nothing that is wrong with a list ends it.
 func (w *Watcher) Run(ctx context.Context) error {
 	w.Restore(ctx)
 	var background sync.WaitGroup
 	defer background.Wait()
-	var news chan struct{} // never, where no folder is watched
-	if w.c.WatchDir != "" {
+	news := make(chan struct{}, 1)
+	for _, dir := range w.c.WatchDirs {
 		// Before the first look at it, so that no change falls between.
-		f, err := watchFolder(w.c.WatchDir)
+		f, err := watchFolder(dir)
 		if err != nil {
-			w.log.Warn("changes of the folder are not told, it is only asked", "folder", w.c.WatchDir, "every", w.c.Poll, "error", err)
-		} else {
-			news = make(chan struct{}, 1)
-			background.Go(func() { f.follow(ctx, news, w.log) })
+			w.log.Warn("changes of the folder are not told, it is only asked", "folder", dir, "every", w.c.Poll, "error", err)
+			continue
 		}
+		background.Go(func() { f.follow(ctx, news, w.log) })
 	}
 	for {
 		w.ripen(ctx)

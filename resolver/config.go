@@ -74,7 +74,7 @@ type UDPConfig struct {
 // ListConfig is one authority's list, with its own root of trust.
 type ListConfig struct {
 	Name           string        `yaml:"name"`            // in records and metrics
-	Source         string        `yaml:"source"`          // https:// address or folder of the publication
+	Source         Sources       `yaml:"source"`          // https:// addresses or folders of the publication, mirrors of each other
 	Root           string        `yaml:"root"`            // the pinned root metadata, got from the authority in person
 	Identity       string        `yaml:"identity"`        // age identity of this resolver
 	PassphraseFile string        `yaml:"passphrase_file"` // of the identity; default CORDON_PASSPHRASE
@@ -199,8 +199,10 @@ func (c *Config) resolvePaths(dir string) {
 	for i := range c.Lists {
 		l := &c.Lists[i]
 		paths = append(paths, &l.Root, &l.Identity, &l.PassphraseFile, &l.CA)
-		if !l.remote() {
-			paths = append(paths, &l.Source)
+		for j := range l.Source {
+			if !remote(l.Source[j]) {
+				paths = append(paths, &l.Source[j])
+			}
 		}
 	}
 	for _, p := range paths {
@@ -210,7 +212,23 @@ func (c *Config) resolvePaths(dir string) {
 	}
 }
 
-func (l *ListConfig) remote() bool { return strings.Contains(l.Source, "://") }
+// Sources are the places where one publication is to be had. In the file they are a
+// list, or a single one without brackets.
+type Sources []string
+
+// UnmarshalYAML reads either.
+func (s *Sources) UnmarshalYAML(read func(any) error) error {
+	var one string
+	if err := read(&one); err == nil {
+		*s = Sources{one}
+		return nil
+	}
+	return read((*[]string)(s))
+}
+
+func remote(source string) bool { return strings.Contains(source, "://") }
+
+const maxSources = 8 // of one list
 
 // required is the default of Promise 2 unless the operator says otherwise.
 func (l *ListConfig) required() bool { return l.Required == nil || *l.Required }
@@ -334,7 +352,6 @@ func (l *ListConfig) check() error {
 		return fmt.Errorf("name: %q; use 1 to 32 of a-z, 0-9, hyphen and underscore", l.Name)
 	}
 	for _, f := range []struct{ name, value, remedy string }{
-		{"source", l.Source, "an https:// address or a folder"},
 		{"root", l.Root, "the root.json that the authority handed over"},
 		{"identity", l.Identity, "the age identity whose recipient the authority has"},
 	} {
@@ -342,10 +359,13 @@ func (l *ListConfig) check() error {
 			return fmt.Errorf("%s: missing; give %s", f.name, f.remedy)
 		}
 	}
-	if l.remote() {
-		u, err := url.Parse(l.Source)
-		if err != nil || u.Host == "" || u.Scheme != "https" {
-			return fmt.Errorf("source: %q; use https://HOST/PATH or a folder", l.Source)
+	if n := len(l.Source); n == 0 || n > maxSources {
+		return fmt.Errorf("source: %d of them; give an https:// address or a folder, or up to %d mirrors of one publication", n, maxSources)
+	}
+	for _, source := range l.Source {
+		u, err := url.Parse(source)
+		if source == "" || remote(source) && (err != nil || u.Host == "" || u.Scheme != "https") {
+			return fmt.Errorf("source: %q; use https://HOST/PATH or a folder", source)
 		}
 	}
 	if l.Poll == 0 {

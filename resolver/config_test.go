@@ -42,7 +42,7 @@ func TestTheLeastConfigurationHasSafeDefaults(t *testing.T) {
 	if c.Lists[0].Poll != time.Minute || c.Recursion.Port != 53 {
 		t.Errorf("poll %v, port %d", c.Lists[0].Poll, c.Recursion.Port)
 	}
-	for _, p := range []string{c.Store, c.Blocklog.Dir, c.Lists[0].Source, c.Lists[0].Root, c.Lists[0].Identity} {
+	for _, p := range []string{c.Store, c.Blocklog.Dir, c.Lists[0].Source[0], c.Lists[0].Root, c.Lists[0].Identity} {
 		if filepath.Dir(p) != filepath.Dir(path) {
 			t.Errorf("path %s was not taken from the folder of the file", p)
 		}
@@ -58,6 +58,8 @@ func TestAWrongConfigurationNamesFileSettingValueAndRemedy(t *testing.T) {
 		{"no address", "listen: [127.0.0.1:5300]", "listen: []", []string{"listen", "127.0.0.1:53"}},
 		{"not an address", "127.0.0.1:5300", "localhost", []string{"listen", "localhost"}},
 		{"plain HTTP", "source: publish", "source: http://lists.example/", []string{"lists[0] (national)", "http://lists.example/", "https://"}},
+		{"one bad mirror", "source: publish", "source: [publish, ftp://lists.example/]", []string{"lists[0] (national)", "ftp://lists.example/", "https://"}},
+		{"no mirror", "source: publish", "source: []", []string{"source: 0 of them", "mirrors"}},
 		{"no root of trust", "    root: root.json\n", "", []string{"lists[0] (national)", "root: missing", "authority"}},
 		{"no identity", "    identity: identity\n", "", []string{"identity: missing", "recipient"}},
 		{"a name for a path", "name: national", "name: ../national", []string{"../national", "a-z"}},

@@ -29,11 +29,11 @@ func (r *Resolver) watch(c *ListConfig) (*blocklist.Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
-	source, watched, err := c.source()
+	sources, watched, err := c.sources()
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
-	guard, err := blocklist.NewGuard(r.config.guard(c, r.protected, r.traffic))
+	guard, err := blocklist.NewGuard(r.config.guard(c, blocklist.GuardConfig{Protected: r.protected.Load, Traffic: r.traffic, Elsewhere: r.pagesOfOthers(c.Name)}))
 	if err != nil {
 		return nil, fmt.Errorf("policy.own_names: %w", err)
 	}
@@ -44,8 +44,9 @@ func (r *Resolver) watch(c *ListConfig) (*blocklist.Watcher, error) {
 	return blocklist.NewWatcher(blocklist.Config{
 		Name:       c.Name,
 		PinnedRoot: root,
-		Source:     source,
-		WatchDir:   watched,
+		Source:     sources[0],
+		Mirrors:    sources[1:],
+		WatchDirs:  watched,
 		Poll:       c.Poll,
 		Identity:   identity,
 		Store:      store,
@@ -59,6 +60,7 @@ func (r *Resolver) watch(c *ListConfig) (*blocklist.Watcher, error) {
 			if err := r.policy.Apply(l.Name, l.List, l.Index); err != nil {
 				return err
 			}
+			r.warnOfCoveredPages(l)
 			if r.outlet != nil {
 				r.outlet.Apply(l)
 			}
@@ -67,44 +69,44 @@ func (r *Resolver) watch(c *ListConfig) (*blocklist.Watcher, error) {
 	})
 }
 
-// guard is what the guards of one list go by. All lists share the protected names
-// and the traffic.
-func (c *Config) guard(l *ListConfig, protected *blocklist.Protected, traffic *blocklist.Popularity) blocklist.GuardConfig {
-	return blocklist.GuardConfig{
-		OwnNames:  c.Policy.OwnNames,
-		Protected: protected,
-		Traffic:   traffic, PopularPerMillion: float64(c.Guard.Popular.PerMillion), PopularLeast: float64(c.Guard.Popular.Least),
-		Additions: c.Guard.Additions, Removals: c.Guard.Removals, AcceptFirst: l.AcceptFirst,
+// guard adds to what the guards of one list see what the configuration sets.
+func (c *Config) guard(l *ListConfig, sees blocklist.GuardConfig) blocklist.GuardConfig {
+	sees.OwnNames = c.Policy.OwnNames
+	sees.PopularPerMillion, sees.PopularLeast = float64(c.Guard.Popular.PerMillion), float64(c.Guard.Popular.Least)
+	sees.Additions, sees.Removals, sees.AcceptFirst = c.Guard.Additions, c.Guard.Removals, l.AcceptFirst
+	return sees
+}
+
+// pagesOfOthers gives the stop pages of all lists in force but one.
+func (r *Resolver) pagesOfOthers(list string) func() map[string]string {
+	return func() map[string]string {
+		pages := make(map[string]string)
+		for _, w := range r.watchers {
+			v := w.View()
+			if v.Name == list || v.Running == nil {
+				continue
+			}
+			for host, what := range v.Running.List.PageHosts() {
+				pages[host] = what + " of list " + v.Name
+			}
+		}
+		return pages
 	}
 }
 
-// protected reads the names that no list takes down without a person's word.
-func (g *GuardConfig) protected() (*blocklist.Protected, error) {
-	p := blocklist.NewProtected()
-	if g.Starter {
-		if err := p.AddStarter(); err != nil {
-			return nil, err
-		}
-	}
-	read := func(path string, add func(*os.File) error) error {
-		f, err := os.Open(path)
+// warnOfCoveredPages tells where a list that has come into force finds its stop
+// page blocked by another one: that had its entry first, and is not undone by this.
+func (r *Resolver) warnOfCoveredPages(l *blocklist.Loaded) {
+	for host, what := range l.List.PageHosts() {
+		wire, err := blocklist.WireName(host)
 		if err != nil {
-			return err
+			continue // Parse lets no such page pass
 		}
-		defer f.Close()
-		return add(f)
-	}
-	for _, path := range g.Protected {
-		if err := read(path, func(f *os.File) error { return p.AddFile(f, path) }); err != nil {
-			return nil, fmt.Errorf("protected: %w", err)
+		for _, c := range r.policy.Current().Covering(wire) {
+			r.log.Error("the page that explains a list's blocks is itself blocked by another list: tell both authorities",
+				"list", l.Name, "page", what, "host", host, "by_list", c.List, "entry", c.Entry.ID)
 		}
 	}
-	if path := g.Ranking.File; path != "" {
-		if err := read(path, func(f *os.File) error { return p.AddRanking(f, path, g.Ranking.Top) }); err != nil {
-			return nil, fmt.Errorf("ranking: %w", err)
-		}
-	}
-	return p, nil
 }
 
 // identity opens the age identity to which the list is encrypted.
@@ -117,24 +119,32 @@ func (c *ListConfig) identity() (string, error) {
 	return string(secret), err
 }
 
-// source is where the authority publishes, and the folder to watch if it is one.
-func (c *ListConfig) source() (source signing.Source, watched string, err error) {
-	if !c.remote() {
-		return signing.NewFolderSource(c.Source), c.Source, nil
-	}
+// sources are where the publication is to be had, and those of them that are
+// folders, to be watched.
+func (c *ListConfig) sources() (all []signing.Source, watched []string, err error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CA != "" {
 		pem, err := os.ReadFile(c.CA)
 		if err != nil {
-			return nil, "", fmt.Errorf("ca: %w", err)
+			return nil, nil, fmt.Errorf("ca: %w", err)
 		}
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, "", fmt.Errorf("ca: %s holds no certificate in PEM", c.CA)
+			return nil, nil, fmt.Errorf("ca: %s holds no certificate in PEM", c.CA)
 		}
 	}
-	source, err = signing.NewHTTPSSource(c.Source, signing.NewHTTPClient(conf))
-	return source, "", err
+	for _, place := range c.Source {
+		source := signing.NewFolderSource(place)
+		if remote(place) {
+			if source, err = signing.NewHTTPSSource(place, signing.NewHTTPClient(conf)); err != nil {
+				return nil, nil, err
+			}
+		} else {
+			watched = append(watched, place)
+		}
+		all = append(all, source)
+	}
+	return all, watched, nil
 }
 
 // Check reads what a configuration names and reports the first thing that
@@ -166,7 +176,7 @@ func Check(c Config) error {
 		if _, err := l.identity(); err != nil {
 			return fmt.Errorf("list %s: identity: %w", l.Name, err)
 		}
-		if _, _, err := l.source(); err != nil {
+		if _, _, err := l.sources(); err != nil {
 			return fmt.Errorf("list %s: source: %w", l.Name, err)
 		}
 	}
@@ -206,7 +216,7 @@ func VerifyList(ctx context.Context, c Config, name, path string, clock func() t
 	if err != nil {
 		return nil, fmt.Errorf("guard.%w", err)
 	}
-	guard, err := blocklist.NewGuard(c.guard(l, protected, nil))
+	guard, err := blocklist.NewGuard(c.guard(l, blocklist.GuardConfig{Protected: func() *blocklist.Protected { return protected }}))
 	if err != nil {
 		return nil, fmt.Errorf("policy.own_names: %w", err)
 	}

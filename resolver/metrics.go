@@ -44,6 +44,10 @@ func newMetrics(reg prometheus.Registerer, r *Resolver) *metrics {
 			Help: "Questions that were blocked and are on record as a number only, in a gap event: the spool was full.",
 		}, func() float64 { return float64(r.journal.Stats().Missing) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "cordon_guard_files_failing",
+			Help: "1 while a file of protected names, or the ranking, has changed and cannot be read: the names that were read before hold.",
+		}, func() float64 { return oneIf(r.protectedStale.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "cordon_ready",
 			Help: "1 when every required list is in force; at 0 all answers are SERVFAIL.",
 		}, func() float64 { return oneIf(r.policy.Current().Ready()) }))

@@ -125,7 +125,7 @@ func (p *publisher) config(dir string, guard GuardConfig) Config {
 	return Config{
 		Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AllowFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		CacheBytes: 1 << 20, Workers: 10, Recursion: Recursion{Port: 53, CacheBytes: 1 << 20, Timeout: 5 * time.Second},
-		Lists: []ListConfig{{Name: "national", Source: p.path("publish"), Root: p.path("root.json"), Identity: p.path("identity"),
+		Lists: []ListConfig{{Name: "national", Source: Sources{p.path("publish")}, Root: p.path("root.json"), Identity: p.path("identity"),
 			PassphraseFile: p.path("passphrase"), Poll: 50 * time.Millisecond}},
 		Store: filepath.Join(dir, "lists"), Guard: guard,
 		Blocklog: BlocklogConfig{Dir: filepath.Join(dir, "blocklog")},

@@ -79,18 +79,19 @@ type Resolver struct {
 	explanation  policy.Explanation
 	certificates *transport.Certificates // nil without encrypted transports
 
-	server      *transport.Server
-	watchers    []*blocklist.Watcher
-	protected   *blocklist.Protected
-	traffic     *blocklist.Popularity // nil: not counted
-	readers     atomic.Uint64         // reading sessions so far
-	shares      shares                // of blocked answers, while a list is on trial
-	listMetrics *blocklist.Metrics
-	control     *control     // nil: none
-	exporter    net.Listener // of the metrics; nil: none
-	primary     *rpz.Primary // of the policy zone; nil: none
-	outlet      *rpz.Outlet  // that makes it; nil: nothing is given onwards
-	registry    *prometheus.Registry
+	server         *transport.Server
+	watchers       []*blocklist.Watcher
+	protected      atomic.Pointer[blocklist.Protected] // names that no list takes down without a person's word
+	protectedStale atomic.Bool                         // their files have changed and cannot be read
+	traffic        *blocklist.Popularity               // nil: not counted
+	readers        atomic.Uint64                       // reading sessions so far
+	shares         shares                              // of blocked answers, while a list is on trial
+	listMetrics    *blocklist.Metrics
+	control        *control     // nil: none
+	exporter       net.Listener // of the metrics; nil: none
+	primary        *rpz.Primary // of the policy zone; nil: none
+	outlet         *rpz.Outlet  // that makes it; nil: nothing is given onwards
+	registry       *prometheus.Registry
 }
 
 // New opens what the configuration names, first of all the block log, whose
@@ -173,9 +174,11 @@ func (r *Resolver) build(s Surroundings) (err error) {
 	if r.listMetrics, err = blocklist.NewMetrics(r.registry); err != nil {
 		return err
 	}
-	if r.protected, err = c.Guard.protected(); err != nil {
+	protected, err := c.Guard.protected()
+	if err != nil {
 		return fmt.Errorf("guard.%w", err)
 	}
+	r.protected.Store(protected)
 	if c.Guard.Popular.PerMillion > 0 {
 		r.traffic = blocklist.NewPopularity(r.clock)
 	}
@@ -265,6 +268,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 	if r.feeds != nil {
 		background.Go(func() error { return r.runFeeds(below) })
 	}
+	background.Go(func() error { r.followProtected(below); return nil })
 	if r.certificates != nil {
 		background.Go(func() error { return r.certificates.Run(below) })
 	}
