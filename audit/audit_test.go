@@ -427,6 +427,44 @@ func sealUntilKilled(dir, skey string) {
 	fail(s.Run(context.Background()))
 }
 
+// What the resolver is told is never ahead of what is sealed: it removes by it.
+func TestTheResolverIsToldWhatIsSealed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	told := s.blocklog + "-sealed.json"
+	j, err := blocklog.Open(s.blocklog, blocklog.Options{Clock: s.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	for range 7 {
+		if err := j.Append([]blocklog.Decision{decision("a.example")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := s.open()
+	sealer := s.sealer(l)
+	sealer.c.Sealed = told
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := sealer.Run(ended); err != nil {
+		t.Fatal(err)
+	}
+	got, err := blocklog.ReadSealed(told)
+	if err != nil || got.Next != 8 || got.Next != sealer.Sealed() {
+		t.Errorf("told %+v, %v; sealed up to %d", got, err, sealer.Sealed())
+	}
+
+	sealer = s.sealer(l)
+	sealer.c.Sealed = "/proc/no/such/place" // that it cannot be told holds nothing up
+	if err := j.Append([]blocklog.Decision{decision("b.example")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := sealer.Run(ended); err != nil || sealer.Sealed() != 9 {
+		t.Errorf("sealed up to %d, %v", sealer.Sealed(), err)
+	}
+}
+
 func TestKillingTheAuditorLeavesNoHoleAndNoRecordTwice(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -127,7 +127,7 @@ func New(ctx context.Context, c Config, passphrase []byte, version string, clock
 	a.gather = registry
 	a.sealer, err = NewSealer(SealerConfig{
 		Blocklog: c.Blocklog, Log: a.tlog, LogDir: c.Log, Verifier: verifier,
-		Interval: c.SealInterval, Version: version, Clock: clock, Logger: log, Metrics: registry,
+		Interval: c.SealInterval, Version: version, Clock: clock, Logger: log, Metrics: registry, Sealed: c.Sealed,
 	})
 	if err != nil {
 		a.closeListeners()

@@ -15,6 +15,7 @@ type Config struct {
 	Key            string        `yaml:"key"`             // file of the log's signer key, encrypted
 	VerifierKey    string        `yaml:"verifier_key"`    // file that "init" writes the verifier key to; default: key + ".vkey"
 	PassphraseFile string        `yaml:"passphrase_file"` // opens key; else CORDON_PASSPHRASE, else the terminal
+	Sealed         string        `yaml:"sealed"`          // file that tells the resolver what is sealed; empty: none
 	SealInterval   time.Duration `yaml:"seal_interval"`   // between leaves of decisions
 	Listen         string        `yaml:"listen"`          // address for the official, HTTPS; empty: none
 	TLS            TLSConfig     `yaml:"tls"`             // needed with listen
@@ -41,7 +42,7 @@ func (c *Config) Resolve(resolve func(string) string) {
 		c.VerifierKey = c.Key + ".vkey"
 	}
 	for _, p := range []*string{
-		&c.Blocklog, &c.Log, &c.Key, &c.VerifierKey, &c.PassphraseFile,
+		&c.Blocklog, &c.Log, &c.Key, &c.VerifierKey, &c.PassphraseFile, &c.Sealed,
 		&c.TLS.Certificate, &c.TLS.Key, &c.TLS.ClientCA,
 	} {
 		*p = resolve(*p)

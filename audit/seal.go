@@ -15,6 +15,7 @@ import (
 
 	"cordon/audit/tlog"
 	"cordon/blocklog"
+	"cordon/durable"
 )
 
 // SealerConfig says what is sealed into what.
@@ -30,6 +31,7 @@ type SealerConfig struct {
 	Clock    func() time.Time
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer // nil for none
+	Sealed   string                // file that tells the resolver what is sealed; empty: none
 }
 
 // Sealer seals one block log into one audit log. Its position is nowhere but in
@@ -42,6 +44,7 @@ type Sealer struct {
 	started bool          // this Run has written its leaf
 	pending *tally        // decisions read and not sealed
 	since   time.Time     // when the first of them was read
+	told    time.Time     // when the resolver was last told what is sealed
 }
 
 // NewSealer checks the configuration; it touches neither log.
@@ -170,6 +173,7 @@ func (s *Sealer) follow(ctx, work context.Context, r *blocklog.Reader) error {
 				return err
 			}
 			s.m.lag.Set(float64(r.At() - s.next.Load()))
+			s.tell(stop)
 			if stop {
 				return s.append(work, Mark{TypeStopped, s.now(), s.c.Version, s.next.Load()}, s.next.Load())
 			}
@@ -288,6 +292,20 @@ func (s *Sealer) append(ctx context.Context, leaf any, next uint64) error {
 	s.m.size.Set(float64(index + 1))
 	s.c.Logger.Debug("sealed", "leaf", index, "next_seq", next)
 	return nil
+}
+
+// tell says what is sealed to the resolver, once a second or now. That it cannot
+// be told is an alarm, and holds nothing else up: the resolver then removes nothing.
+func (s *Sealer) tell(now bool) {
+	at := s.c.Clock()
+	if s.c.Sealed == "" || !now && at.Sub(s.told) < time.Second {
+		return
+	}
+	s.told = at
+	if err := (blocklog.Sealed{Next: s.next.Load(), At: s.now()}).Write(durable.OS{}, s.c.Sealed); err != nil {
+		s.m.failures.Inc()
+		s.c.Logger.Error("the resolver cannot be told what is sealed", "file", s.c.Sealed, "error", err)
+	}
 }
 
 // measureLag looks how far the block log has come while sealing does not.

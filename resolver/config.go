@@ -119,10 +119,12 @@ type PopularConfig struct {
 
 // BlocklogConfig is the journal of decisions and events.
 type BlocklogConfig struct {
-	Dir          string `yaml:"dir"`
-	SegmentBytes int64  `yaml:"segment_bytes"`
-	OnFailure    string `yaml:"on_failure"`  // what is done while it cannot be written: spool or servfail
-	SpoolBytes   int64  `yaml:"spool_bytes"` // of records that wait meanwhile
+	Dir          string        `yaml:"dir"`
+	SegmentBytes int64         `yaml:"segment_bytes"`
+	OnFailure    string        `yaml:"on_failure"`  // what is done while it cannot be written: spool or servfail
+	SpoolBytes   int64         `yaml:"spool_bytes"` // of records that wait meanwhile
+	Keep         time.Duration `yaml:"keep"`        // sealed segments older than this are removed; 0: none
+	Sealed       string        `yaml:"sealed"`      // file in which the auditor says what is sealed
 }
 
 // PolicyConfig is what of the blocked answer an operator may set.
@@ -190,7 +192,7 @@ func LoadConfig(path string) (*Config, error) {
 }
 
 func (c *Config) resolvePaths(dir string) {
-	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Recursion.AnchorState, &c.Store, &c.Blocklog.Dir, &c.Control.Socket, &c.Guard.Ranking.File, &c.RPZ.Keys, &c.RPZ.File}
+	paths := []*string{&c.Recursion.RootHints, &c.Recursion.TrustAnchors, &c.Recursion.AnchorState, &c.Store, &c.Blocklog.Dir, &c.Blocklog.Sealed, &c.Control.Socket, &c.Guard.Ranking.File, &c.RPZ.Keys, &c.RPZ.File}
 	paths = append(paths, c.Serving.paths()...)
 	paths = append(paths, c.Feeds.paths()...)
 	for i := range c.Guard.Protected {

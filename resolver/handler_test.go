@@ -162,7 +162,11 @@ func question(name string, typ uint16) *dns.Msg {
 // records reads the whole block log.
 func records(t testing.TB, dir string) (all []blocklog.Record) {
 	t.Helper()
-	reader, err := blocklog.OpenReader(dir, 1)
+	oldest, _, err := blocklog.Bounds(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := blocklog.OpenReader(dir, oldest)
 	if err != nil {
 		t.Fatal(err)
 	}

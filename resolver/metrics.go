@@ -48,6 +48,14 @@ func newMetrics(reg prometheus.Registerer, r *Resolver) *metrics {
 			Help: "1 while a file of protected names, or the ranking, has changed and cannot be read: the names that were read before hold.",
 		}, func() float64 { return oneIf(r.protectedStale.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "cordon_blocklog_unsealed_records",
+			Help: "Records of the block log that the auditor had not sealed when it was last looked (blocklog.sealed); 0 where that is not set.",
+		}, func() float64 { return float64(r.retention.unsealed.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "cordon_blocklog_sealing_failing",
+			Help: "1 when the auditor has not said for 10 minutes what is sealed, or what it says cannot be: nothing is removed from the block log. Look at the auditor.",
+		}, func() float64 { return oneIf(r.retention.failing.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "cordon_ready",
 			Help: "1 when every required list is in force; at 0 all answers are SERVFAIL.",
 		}, func() float64 { return oneIf(r.policy.Current().Ready()) }))

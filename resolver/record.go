@@ -44,7 +44,7 @@ func (c *BlocklogConfig) check() error {
 	if c.SpoolBytes != 0 && c.SpoolBytes < 64<<10 || c.SpoolBytes > 4<<30 {
 		return fmt.Errorf("spool_bytes: %d; use 65536 (64 KiB) to 4294967296 (4 GiB), or leave it out", c.SpoolBytes)
 	}
-	return nil
+	return c.checkRetention()
 }
 
 // alarmed tells the operator what becomes of the block log.

@@ -87,6 +87,7 @@ type Resolver struct {
 	readers        atomic.Uint64                       // reading sessions so far
 	shares         shares                              // of blocked answers, while a list is on trial
 	listMetrics    *blocklist.Metrics
+	retention      retention
 	control        *control     // nil: none
 	exporter       net.Listener // of the metrics; nil: none
 	primary        *rpz.Primary // of the policy zone; nil: none
@@ -269,6 +270,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 		background.Go(func() error { return r.runFeeds(below) })
 	}
 	background.Go(func() error { r.followProtected(below); return nil })
+	background.Go(func() error { r.retain(below); return nil })
 	if r.certificates != nil {
 		background.Go(func() error { return r.certificates.Run(below) })
 	}
