@@ -157,16 +157,14 @@ var tooMany = wire.EDE{Code: dns.ExtendedErrorCodeProhibited, Text: "too many qu
 // measured, so that it does not depend on what else the machine does.
 const (
 	priceOfAQuestion  = 60 * time.Microsecond
-	priceOfAQuery     = 120 * time.Microsecond  // to a server, with its reply
-	priceOfASignature = 150 * time.Microsecond  // checked with the dearer of the common algorithms
-	priceOfAFailure   = 1800 * time.Microsecond // besides: who sends bad signatures chooses the dearest one
-	priceOfAHash      = 20 * time.Microsecond   // with the most iterations that are computed
+	priceOfAQuery     = 120 * time.Microsecond // to a server, with its reply
+	priceOfASignature = 150 * time.Microsecond // of ECDSA P-256
+	priceOfAHash      = 20 * time.Microsecond  // with the most iterations that are computed
 )
 
 // price is what a resolution has cost, besides the question itself.
 func price(s iterate.Spent) time.Duration {
-	return time.Duration(s.Queries)*priceOfAQuery + time.Duration(s.Signatures)*priceOfASignature +
-		time.Duration(s.Failures)*priceOfAFailure + time.Duration(s.Hashes)*priceOfAHash
+	return time.Duration(s.Queries)*priceOfAQuery + time.Duration(s.Signatures)*priceOfASignature + time.Duration(s.Hashes)*priceOfAHash
 }
 
 // overWorked answers a question that has to wait, of a client network whose part

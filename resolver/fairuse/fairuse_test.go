@@ -198,6 +198,7 @@ func TestWhoAsksLittleIsServedWhateverOthersCost(t *testing.T) {
 		t.Fatal("refused while there is room")
 	}
 	p.End(start, time.Minute)
+	another(t, w, start)
 	if _, ok := w.Begin(addr("192.0.2.1"), start); ok {
 		t.Error("who cost a minute got a place")
 	}
@@ -213,12 +214,40 @@ func TestWhoAsksLittleIsServedWhateverOthersCost(t *testing.T) {
 	}
 }
 
+// another network asks one cheap question.
+func another(t *testing.T, w *Work, at time.Time) {
+	t.Helper()
+	p, ok := w.Begin(addr("203.0.113.1"), at)
+	if !ok {
+		t.Fatal("another network is refused")
+	}
+	p.End(at, 100*time.Microsecond)
+}
+
+// TestWhoIsAloneMayHaveAllTheProcessorTimeUntilAnotherComes holds that nothing is
+// kept from a network for nobody, and that its part holds at once when somebody comes.
+func TestWhoIsAloneMayHaveAllTheProcessorTimeUntilAnotherComes(t *testing.T) {
+	w, client := NewWork(10_000, 2), addr("192.0.2.1")
+	at := flood(t, w, client, start, 2000, 10*time.Millisecond, func(time.Time) {})
+	if got := w.busy(at.UnixNano()); got < 15 {
+		t.Errorf("%.2f processors are charged, want the 20 that were asked for", got)
+	}
+	another(t, w, at)
+	if _, ok := w.Begin(client, at); ok {
+		t.Error("the flood goes on when another network has come")
+	}
+	if _, ok := w.Begin(client, at.Add(time.Minute)); !ok {
+		t.Error("the flood is not forgotten")
+	}
+}
+
 // TestWhatIsUnderWayCountsForWhatItWillCost holds that a network whose questions are
 // dear cannot begin many at once.
 func TestWhatIsUnderWayCountsForWhatItWillCost(t *testing.T) {
 	w, client := NewWork(10_000, 2), addr("192.0.2.1")
 	p, _ := w.Begin(client, start)
 	p.End(start, 50*time.Millisecond)
+	another(t, w, start)
 	begun := 0
 	for range 10_000 {
 		if _, ok := w.Begin(client, start.Add(time.Second)); ok {

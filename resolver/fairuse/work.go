@@ -14,6 +14,9 @@ const (
 	// leftFree is the part of the processors below which nobody is refused: what
 	// work costs is an estimate, and who asks little must not suffer for it.
 	leftFree = 1.0 / 64
+	// nobody is how many processors others used lately if there are none: who is
+	// alone may have all the processor time.
+	nobody = 1e-6
 	// unknown is what a resolution is taken to cost before the network's first
 	// has ended.
 	unknown = 500 * time.Microsecond
@@ -25,7 +28,8 @@ const (
 // seconds, are held against what is free. So a network alone gets half; with n
 // that flood, each gets its part of n+1, and the last part stays free for those
 // who have used little. The busier it is, the less a network may have used
-// lately. Safe for concurrent use.
+// lately. Processor time cannot be kept: while no other network asks, one may use
+// all of it. Safe for concurrent use.
 //
 // What a resolution costs is known when it has ended; until then it is taken to
 // cost what the network's last ones did.
@@ -57,9 +61,11 @@ func NewWork(places, processors int) *Work {
 func (w *Work) Begin(client netip.Addr, now time.Time) (_ Place, ok bool) {
 	at := now.UnixNano()
 	free := w.places - w.taken.Add(1) + 1
-	idle := w.idle(at)
+	all := w.busy(at)
+	idle := max(w.processors-all, w.processors*leftFree)
 	known := w.table.with(client, spare, func(u *used) {
-		if ok = float64(u.underWay)+u.places.rate(at) < float64(free) && u.busy(at) < idle; ok {
+		alone := all-u.spent.rate(at) < nobody
+		if ok = float64(u.underWay)+u.places.rate(at) < float64(free) && (alone || u.busy(at) < idle); ok {
 			u.underWay++
 		}
 	})
@@ -72,11 +78,11 @@ func (w *Work) Begin(client netip.Addr, now time.Time) (_ Place, ok bool) {
 	return Place{work: w, client: client, begun: now, known: known}, ok
 }
 
-// idle is how many processors nothing was resolved on lately.
-func (w *Work) idle(at int64) float64 {
+// busy is how many processors resolutions kept busy lately.
+func (w *Work) busy(at int64) float64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return max(w.processors-w.spent.rate(at), w.processors*leftFree)
+	return w.spent.rate(at)
 }
 
 // Place is a place that is taken.

@@ -38,8 +38,7 @@ func DefaultLimits() Limits {
 // Spent is what a request took of its limits, as far as it costs processor time.
 type Spent struct {
 	Queries    int // sent
-	Signatures int // checked
-	Failures   int // of those, which did not verify
+	Signatures int // checked, in those of ECDSA P-256
 	Hashes     int // names hashed for NSEC3
 }
 
@@ -47,13 +46,12 @@ type Spent struct {
 func (s *Spent) Add(o Spent) {
 	s.Queries += o.Queries
 	s.Signatures += o.Signatures
-	s.Failures += o.Failures
 	s.Hashes += o.Hashes
 }
 
 func (t *task) sum() Spent {
 	v, d := &t.v.Work.Spent, &t.deducer.Work.Spent
-	return Spent{Queries: t.spent.Queries, Signatures: v.Signatures, Failures: v.Failures, Hashes: v.Hashes + d.Hashes}
+	return Spent{Queries: t.spent.Queries, Signatures: v.Signatures, Hashes: v.Hashes + d.Hashes}
 }
 
 // spend takes one from what is left; the failure names what has run out.
