@@ -16,7 +16,7 @@ func twoCores(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	if err := l.Prepare(1, stage.Signed|stage.Zone); err != nil {
+	if err := l.Prepare(ctx, 1, stage.Signed|stage.Zone); err != nil {
 		return err
 	}
 	file := filepath.Join(b.stage.Dir, "questions")

@@ -59,7 +59,7 @@ func (b *bench) enforceRow(ctx context.Context, k *stage.Kind, way string, entri
 	if err != nil {
 		return nil, err
 	}
-	if err := l.Prepare(b.rounds+1, k.Form()); err != nil {
+	if err := l.Prepare(ctx, b.rounds+1, k.Form()); err != nil {
 		return nil, err
 	}
 	setup := stage.Setup{List: l}

@@ -77,7 +77,7 @@ func (b *bench) loads(ctx context.Context, cases []load) error {
 	if err != nil {
 		return err
 	}
-	if err := l.Prepare(1, stage.Signed|stage.Zone); err != nil {
+	if err := l.Prepare(ctx, 1, stage.Signed|stage.Zone); err != nil {
 		return err
 	}
 	var peers []*peer

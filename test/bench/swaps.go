@@ -87,14 +87,16 @@ func (b *bench) swapOne(ctx context.Context, k *stage.Kind, run *swapRun) (_ *sw
 		return nil, err
 	}
 	b.report.progress("%s: preparing %d editions of %d names for %s", run.name, run.rounds*run.swaps+1, run.entries, k.Name)
-	if err := l.Prepare(run.rounds*run.swaps+1, k.Form()); err != nil {
+	if err := l.Prepare(ctx, run.rounds*run.swaps+1, k.Form()); err != nil {
 		return nil, err
 	}
+	b.report.progress("%s: starting %s", run.name, k.Name)
 	s, err := b.stage.Start(ctx, k, stage.Setup{List: l})
 	if err != nil {
 		return nil, err
 	}
 	defer s.Stop()
+	b.report.progress("%s: loading it, and waiting until it is idle", run.name)
 	file := filepath.Join(b.stage.Dir, "questions")
 	if err := (stage.Questions{Blocked: blockedShare}).Write(file, b.stage, l); err != nil {
 		return nil, err
@@ -160,6 +162,9 @@ func (b *bench) swapRound(ctx context.Context, s *stage.Server, l *stage.List, f
 				return err
 			}
 			m.took = append(m.took, e.Took)
+			if b.verbose {
+				b.report.progress("%s: %s, swapped in %v", run.name, s.Kind.Name, e.Took.Round(time.Millisecond))
+			}
 			select {
 			case <-ctx.Done():
 				return ctx.Err()

@@ -134,7 +134,7 @@ func run(ctx context.Context, args []string, w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := l.Prepare(1, stage.Signed|stage.Zone); err != nil {
+	if err := l.Prepare(ctx, 1, stage.Signed|stage.Zone); err != nil {
 		return err
 	}
 	t := &report{machine: stage.Machine(time.Now()), args: args, options: o}

@@ -3,15 +3,19 @@ package stage
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"cordon/blocklist"
 	"cordon/signing"
@@ -40,9 +44,11 @@ type List struct {
 	people    []crypto.Signer
 	online    crypto.Signer
 	serial    uint64
-	prepared  [][]byte // the timestamp.json of each prepared edition
-	editions  int      // prepared
-	next      int      // of them
+	since     time.Time // the editions' date
+	rest      [2][]byte // of the text of even and odd editions; nil until wanted
+	prepared  [][]byte  // the timestamp.json of each prepared edition
+	editions  int       // prepared
+	next      int       // of them
 }
 
 // NewList founds an authority with as few people as there can be, and publishes
@@ -50,7 +56,8 @@ type List struct {
 func NewList(dir string, entries int) (*List, error) {
 	l := &List{
 		Entries: entries, dir: dir, Folder: filepath.Join(dir, "publish"), RPZ: filepath.Join(dir, "list.rpz"),
-		root: filepath.Join(dir, "root.json"), identity: filepath.Join(dir, "identity"), passphrase: filepath.Join(dir, "passphrase"),
+		since: time.Now().UTC().Truncate(time.Second),
+		root:  filepath.Join(dir, "root.json"), identity: filepath.Join(dir, "identity"), passphrase: filepath.Join(dir, "passphrase"),
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -134,33 +141,30 @@ func (l *List) Publish() error {
 
 func (l *List) publish() error {
 	l.serial++
-	now := time.Now().UTC().Truncate(time.Second)
-	list := &blocklist.List{Header: blocklist.Header{
-		Authority: "Bench", Serial: l.serial, Issued: now, ValidUntil: now.AddDate(0, 1, 0), AnswerTTL: 60,
-		Categories: map[string]blocklist.StopPage{"terrorism": {IPv4: []netip.Addr{netip.MustParseAddr(StopPage)}, Page: "https://stop.example/"}},
-	}}
-	list.Entries = make([]blocklist.Entry, l.Entries)
-	for i := range list.Entries {
-		list.Entries[i] = blocklist.Entry{
-			ID: fmt.Sprintf("2026-%07d", i), Name: l.name(i, l.serial), Scope: blocklist.ScopeDomain, Category: "terrorism",
-			LegalBasis: "LCEN 6-1", Decision: fmt.Sprintf("D-%07d", i), Notified: now, InForce: now, ReviewBy: blocklist.DateOf(now.AddDate(0, 3, 0)),
-		}
+	text, err := l.text(l.serial)
+	if err != nil {
+		return err
 	}
-	return l.Issue(list)
+	return l.issue(text)
 }
 
-// Issue signs a list and publishes it.
+// Issue signs a list of the caller's and publishes it.
 func (l *List) Issue(list *blocklist.List) error {
-	now := list.Issued
 	list.Sort()
 	var encoded bytes.Buffer
 	if err := blocklist.Encode(&encoded, list); err != nil {
 		return err
 	}
-	sealed, err := signing.Seal(encoded.Bytes(), []string{l.recipient})
+	return l.issue(encoded.Bytes())
+}
+
+// issue signs a list's compressed text and publishes it.
+func (l *List) issue(text []byte) error {
+	sealed, err := signing.Seal(text, []string{l.recipient})
 	if err != nil {
 		return err
 	}
+	now := time.Now().UTC().Truncate(time.Second)
 	if _, err := l.repo.StageTarget(sealed, now.AddDate(0, 1, 0)); err != nil {
 		return err
 	}
@@ -179,6 +183,78 @@ func (l *List) Config(source string) string {
 		source, l.root, l.identity, l.passphrase)
 }
 
+// text is an edition as cordon-list/1, compressed. Its first line alone tells it
+// from the next but one: the others are kept, compressed, as a zstd frame of their
+// own, since a million of them take seconds to write.
+func (l *List) text(serial uint64) ([]byte, error) {
+	list := &blocklist.List{Header: blocklist.Header{
+		Authority: "Bench", Serial: serial, Issued: l.since, ValidUntil: l.since.AddDate(0, 1, 0), AnswerTTL: 60,
+		Categories: map[string]blocklist.StopPage{"terrorism": {IPv4: []netip.Addr{netip.MustParseAddr(StopPage)}, Page: "https://stop.example/"}},
+	}}
+	var head bytes.Buffer
+	if err := list.Encode(&head); err != nil {
+		return nil, err
+	}
+	// The header of a list without entries, but for their number.
+	first := bytes.Replace(head.Bytes(), []byte(`"entries":0`), fmt.Appendf(nil, `"entries":%d`, l.Entries), 1)
+	rest := &l.rest[serial%2]
+	if *rest == nil {
+		list.Entries = l.entries(serial)
+		var err error
+		if *rest, err = frame(func(w io.Writer) error { return list.Encode(&pastLine{w: w}) }); err != nil {
+			return nil, err
+		}
+	}
+	begin, err := frame(func(w io.Writer) error {
+		_, err := w.Write(first)
+		return err
+	})
+	return append(begin, *rest...), err
+}
+
+// frame is what write writes, compressed.
+func frame(write func(io.Writer) error) ([]byte, error) {
+	var b bytes.Buffer
+	z, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(write(z), z.Close())
+	return b.Bytes(), err
+}
+
+// pastLine passes on what comes after the first line.
+type pastLine struct {
+	w    io.Writer
+	past bool
+}
+
+func (p *pastLine) Write(b []byte) (int, error) {
+	n := len(b)
+	if !p.past {
+		end := bytes.IndexByte(b, '\n')
+		if end < 0 {
+			return n, nil
+		}
+		p.past, b = true, b[end+1:]
+	}
+	if _, err := p.w.Write(b); err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+func (l *List) entries(edition uint64) []blocklist.Entry {
+	all := make([]blocklist.Entry, l.Entries)
+	for i := range all {
+		all[i] = blocklist.Entry{
+			ID: fmt.Sprintf("2026-%07d", i), Name: l.name(i, edition), Scope: blocklist.ScopeDomain, Category: "terrorism",
+			LegalBasis: "LCEN 6-1", Decision: fmt.Sprintf("D-%07d", i), Notified: l.since, InForce: l.since, ReviewBy: blocklist.DateOf(l.since.AddDate(0, 3, 0)),
+		}
+	}
+	return all
+}
+
 // Form is one in which servers take a list.
 type Form int
 
@@ -190,13 +266,13 @@ const (
 
 // Prepare makes editions ahead, in the forms given, so that no signing falls into
 // what is measured, and puts the first in place. Called once.
-func (l *List) Prepare(editions int, forms Form) error {
+func (l *List) Prepare(ctx context.Context, editions int, forms Form) error {
 	l.editions = editions
 	for range editions {
 		if forms&Signed == 0 {
 			break
 		}
-		if err := l.publish(); err != nil {
+		if err := errors.Join(ctx.Err(), l.publish()); err != nil {
 			return err
 		}
 		stamp, err := os.ReadFile(l.timestamp())
@@ -209,7 +285,7 @@ func (l *List) Prepare(editions int, forms Form) error {
 		if forms&Zone == 0 {
 			break
 		}
-		if err := l.writeZone(l.zone(edition), edition); err != nil {
+		if err := errors.Join(ctx.Err(), l.writeZone(l.zone(edition), edition)); err != nil {
 			return err
 		}
 	}

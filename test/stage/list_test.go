@@ -5,8 +5,11 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"cordon/blocklist"
 )
 
 func TestNamesAreDifferentAndAHundredthChangesWithTheEdition(t *testing.T) {
@@ -37,7 +40,7 @@ func TestAMarkIsNewAndAStableNameStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Prepare(3, Signed|Zone); err != nil {
+	if err := l.Prepare(t.Context(), 3, Signed|Zone); err != nil {
 		t.Fatal(err)
 	}
 	before := zoneNames(t, l)
@@ -85,4 +88,27 @@ func zoneNames(t *testing.T, l *List) map[string]bool {
 		}
 	}
 	return all
+}
+
+func TestEditionsAreListsAsTheFormatWantsThem(t *testing.T) {
+	l, err := NewList(filepath.Join(t.TempDir(), "list"), 60_000) // longer than a window of its compression
+	if err != nil {
+		t.Fatal(err)
+	}
+	for serial := uint64(1); serial <= 3; serial++ { // the third takes its entries from the first
+		text, err := l.text(serial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := blocklist.Decode(bytes.NewReader(text), blocklist.Limits{})
+		if err != nil {
+			t.Fatalf("edition %d: %v", serial, err)
+		}
+		if list.Serial != serial || len(list.Entries) != l.Entries {
+			t.Errorf("edition %d has serial %d and %d entries", serial, list.Serial, len(list.Entries))
+		}
+		if !slices.ContainsFunc(list.Entries, func(e blocklist.Entry) bool { return e.Name == l.name(200, serial) }) {
+			t.Errorf("edition %d lacks the names of its set", serial)
+		}
+	}
 }
