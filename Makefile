@@ -73,14 +73,14 @@ replay: go ## the most clients over TCP, DoT, DoH and DoQ, beside Unbound; REPLA
 	$(BIN)/replay-tool -out $(BIN)/replay $(REPLAYFLAGS)
 
 FIGURES ?= $(BIN)/figures
-figures: go ## every figure beside other resolvers, under an hour on a quiet machine; FIGURES=DIR keeps the tables elsewhere
+figures: go ## every figure beside other resolvers, about an hour on a quiet machine; FIGURES=DIR is for the tables
 	@sh test/deps.sh nsd dnsperf unbound bind9 pdns-recursor knot-resolver
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/cordon-resolver
 	$(GO) build -o $(BIN)/bench-tool ./test/bench
 	$(GO) build -o $(BIN)/replay-tool ./test/replay
-	-$(BIN)/bench-tool -cases all -out $(FIGURES)/bench $(BENCHFLAGS)
-	-$(BIN)/replay-tool -out $(FIGURES)/replay $(REPLAYFLAGS)
+	-$(BIN)/bench-tool -cases all -time 1s -out $(FIGURES)/bench $(BENCHFLAGS)
+	-$(BIN)/replay-tool -warm 6s -time 8s -out $(FIGURES)/replay $(REPLAYFLAGS)
 	@echo "tables: $(FIGURES)/bench/table.md $(FIGURES)/replay/table.md"
 
 differential: go ## the same questions to cordon, Unbound and BIND: differences with a verdict; DIFFFLAGS="-questions 20000 -seed 2 -v"

@@ -64,19 +64,21 @@ func (b *bench) swapUnderLoad(ctx context.Context, run *swapRun) error {
 			continue
 		}
 		m, err := b.swapOne(ctx, k, run)
+		if m != nil && len(m.swapping) > 0 {
+			all = append(all, m)
+		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			break // what is known is told all the same
 		}
 		if err != nil {
 			b.report.fail(run.name, k.Name, err)
 		}
-		if m != nil && len(m.swapping) > 0 {
-			all = append(all, m)
-		}
 	}
-	b.report.add(run.latencies(all))
-	b.report.add(run.memory(all))
-	return nil
+	if len(all) > 0 {
+		b.report.add(run.latencies(all))
+		b.report.add(run.memory(all))
+	}
+	return ctx.Err()
 }
 
 func (b *bench) swapOne(ctx context.Context, k *stage.Kind, run *swapRun) (_ *swapSample, err error) {
