@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"cordon/blocklist"
 	"cordon/rpz"
 )
@@ -30,14 +28,7 @@ func (r *Resolver) openRPZ() error {
 	if err != nil {
 		return fmt.Errorf("rpz: %w", err)
 	}
-	failures := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "cordon_rpz_failures_total",
-		Help: "Times that the policy zone could not be brought up to date. Above 0: look at the log and the disk.",
-	})
-	if err := r.registry.Register(failures); err != nil {
-		return err
-	}
-	o := rpz.OutletConfig{Zone: c.Zone, Identity: identity, File: c.File, Clock: r.clock, Log: r.log, Failed: failures.Inc}
+	o := rpz.OutletConfig{Zone: c.Zone, Identity: identity, File: c.File, Clock: r.clock, Registerer: r.registry, Log: r.log}
 	for i := range r.config.Lists {
 		if l := &r.config.Lists[i]; c.List == "" || c.List == l.Name {
 			o.Lists = append(o.Lists, rpz.OutletList{Name: l.Name, Required: l.required()})
@@ -57,8 +48,8 @@ func (r *Resolver) openRPZ() error {
 		}
 		o.Primary = r.primary
 	}
-	r.outlet = rpz.NewOutlet(o)
-	return nil
+	r.outlet, err = rpz.NewOutlet(o)
+	return err
 }
 
 // runRPZ gives the lists to other resolvers until ctx ends.

@@ -67,7 +67,7 @@ func (p *Primary) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 // whoAsks finds the peer whose address and key it is, or says what is wrong.
 func (p *Primary) whoAsks(w dns.ResponseWriter, q *dns.Msg) (from *peer, why string) {
 	address := addressOf(w.RemoteAddr())
-	if !p.known[address] {
+	if p.known[address] == "" {
 		return nil, refusedAddress
 	}
 	sig := q.IsTsig()
@@ -87,9 +87,9 @@ func (p *Primary) whoAsks(w dns.ResponseWriter, q *dns.Msg) (from *peer, why str
 // name from none, and nothing of the zone.
 func (p *Primary) refuse(w dns.ResponseWriter, q *dns.Msg, why string) {
 	p.metrics.refused.WithLabelValues(why).Inc()
-	if why != refusedAddress {
+	if who := p.known[addressOf(w.RemoteAddr())]; who != "" {
 		// An operator looks for this; who else asks is nobody's business.
-		p.complain(why, "a peer's address asked for the policy zone and was refused", "because", refusalText(why, w.TsigStatus()))
+		p.complain(why+who, "a peer was refused the policy zone", "peer", who, "because", refusalText(why, w.TsigStatus()))
 	}
 	m := new(dns.Msg)
 	m.SetRcode(q, dns.RcodeRefused)

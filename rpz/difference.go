@@ -66,7 +66,13 @@ func differ(before, after *Zone, most int) *difference {
 func (d *difference) size() int { return len(d.removed.packed) + len(d.added.packed) }
 
 // records is how many it takes in a transfer.
-func (d *difference) records() int { return 2 + d.removed.records + d.added.records }
+func (d *difference) records() int {
+	apex := 2
+	if d.fromTTL != d.toTTL {
+		apex += 2
+	}
+	return apex + d.removed.records + d.added.records
+}
 
 // all gives the records of a difference sequence (RFC 1995 §4).
 func (d *difference) all(yield func(dns.RR) bool) bool {
@@ -75,6 +81,9 @@ func (d *difference) all(yield func(dns.RR) bool) bool {
 		nodes       *nodes
 	}{{d.from, d.fromTTL, &d.removed}, {d.to, d.toTTL, &d.added}} {
 		if !yield(soa(d.zone, part.serial, part.ttl)) {
+			return false
+		}
+		if d.fromTTL != d.toTTL && !yield(ns(d.zone, part.ttl)) {
 			return false
 		}
 		for rr := range part.nodes.all(d.zone) {

@@ -66,6 +66,10 @@ func TestDifferencesLeadFromAnyKeptZoneToTheNewest(t *testing.T) {
 				next.Entries = append(append(next.Entries[:0:0], next.Entries[:keep]...), next.Entries[keep+1:]...)
 				next.Entries = append(next.Entries, entry(t, "domain "+randomName(r)+".fresh minors"))
 				list = loaded(t, other.Name, list.List.Categories["minors"].IPv4[0].As4()[3], dedupe(next.Entries)...)
+				list.List.AnswerTTL = next.AnswerTTL
+			}
+			if r.IntN(6) == 0 {
+				list.List.AnswerTTL++
 			}
 			z := zone(t, serial, list)
 			h = h.then(z)
@@ -97,6 +101,22 @@ func TestDifferencesLeadFromAnyKeptZoneToTheNewest(t *testing.T) {
 func dedupe(all []blocklist.Entry) []blocklist.Entry {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(all, func(e blocklist.Entry) bool { was := seen[e.ID]; seen[e.ID] = true; return was })
+}
+
+// All records have the answers' TTL, those of the apex too.
+func TestADifferenceChangesTheTimesOfTheApex(t *testing.T) {
+	before, after := list(t, "host a.example minors"), list(t, "host a.example minors")
+	after.List.AnswerTTL = 300
+	old, now := zone(t, 1, before), zone(t, 2, after)
+	var transfer []dns.RR
+	for rr := range (&history{zone: now}).incremental([]*difference{differ(old, now, maxDifferenceBytes)}) {
+		transfer = append(transfer, rr)
+	}
+	have := setOf(old)
+	have.apply(t, transfer)
+	if !maps.Equal(have, setOf(now)) {
+		t.Errorf("have %v", have)
+	}
 }
 
 func TestHistoryIsBounded(t *testing.T) {

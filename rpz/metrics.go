@@ -32,26 +32,8 @@ func newMetrics(reg prometheus.Registerer, p *Primary) (*metrics, error) {
 			Help: "Serial of the policy zone that a peer has, by its last transfer or its word. Behind cordon_rpz_serial for long: it enforces an old list.",
 		}, []string{"peer"}),
 	}
-	all := []prometheus.Collector{m.transfers, m.refused, m.notifies, m.peerSerial}
-	for _, g := range []struct {
-		name, help string
-		value      func(*Zone) int
-	}{
-		{"cordon_rpz_serial", "Serial of the policy zone that is served. 0: none, since no list is loaded.", func(z *Zone) int { return int(z.serial) }},
-		{"cordon_rpz_records", "Resource records of the policy zone that is served.", func(z *Zone) int { return z.Records() }},
-		{"cordon_rpz_left_out", "Entries in force that the policy zone cannot say. Above 0: the peers do not block these.", func(z *Zone) int { return z.leftAll }},
-	} {
-		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, func() float64 {
-			if now := p.now.Load(); now != nil {
-				return float64(g.value(now.zone))
-			}
-			return 0
-		}))
-	}
-	for _, c := range all {
-		if err := reg.Register(c); err != nil {
-			return nil, err
-		}
+	if err := register(reg, m.transfers, m.refused, m.notifies, m.peerSerial); err != nil {
+		return nil, err
 	}
 	for _, reason := range refusals {
 		m.refused.WithLabelValues(reason)
@@ -65,4 +47,39 @@ func newMetrics(reg prometheus.Registerer, p *Primary) (*metrics, error) {
 // has notes which serial a peer has.
 func (m *metrics) has(peer string, serial uint32) {
 	m.peerSerial.WithLabelValues(peer).Set(float64(serial))
+}
+
+// registerOutlet gives the failures of an outlet, and registers them with what is to be
+// seen of its zone.
+func registerOutlet(reg prometheus.Registerer, zone func() *Zone) (prometheus.Counter, error) {
+	failures := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "cordon_rpz_failures_total",
+		Help: "Times that the policy zone could not be brought up to date. Above 0: look at the log and the disk.",
+	})
+	all := []prometheus.Collector{failures}
+	for _, g := range []struct {
+		name, help string
+		value      func(*Zone) int
+	}{
+		{"cordon_rpz_serial", "Serial of the policy zone that is given onwards. 0: none, since a list is not loaded.", func(z *Zone) int { return int(z.serial) }},
+		{"cordon_rpz_records", "Resource records of the policy zone that is given onwards.", (*Zone).Records},
+		{"cordon_rpz_left_out", "Entries in force that the policy zone cannot say. Above 0: the peers do not block these.", func(z *Zone) int { return z.leftAll }},
+	} {
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, func() float64 {
+			if z := zone(); z != nil {
+				return float64(g.value(z))
+			}
+			return 0
+		}))
+	}
+	return failures, register(reg, all...)
+}
+
+func register(reg prometheus.Registerer, all ...prometheus.Collector) error {
+	for _, c := range all {
+		if err := reg.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }

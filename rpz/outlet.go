@@ -6,7 +6,10 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"cordon/durable"
 )
@@ -14,15 +17,15 @@ import (
 // OutletConfig is where the zone of some lists goes. All fields are needed where
 // nothing else is said.
 type OutletConfig struct {
-	Zone     string        // its name; empty: that of Identity
-	Lists    []OutletList  // in order of precedence
-	Identity *Identity     //
-	Primary  *Primary      // serves it; may be nil
-	File     string        // holds it, for resolvers of this machine; may be empty
-	Retry    time.Duration // after a failure; default a minute
-	Clock    func() time.Time
-	Log      *slog.Logger
-	Failed   func() // called once for each failure; may be nil
+	Zone       string        // its name; empty: that of Identity
+	Lists      []OutletList  // in order of precedence
+	Identity   *Identity     //
+	Primary    *Primary      // serves it; may be nil
+	File       string        // holds it, for resolvers of this machine; may be empty
+	Retry      time.Duration // after a failure; default a minute
+	Clock      func() time.Time
+	Registerer prometheus.Registerer
+	Log        *slog.Logger
 }
 
 // OutletList is a list that goes into the zone.
@@ -35,26 +38,27 @@ type OutletList struct {
 // the primary and the file. It holds no update up: while a zone is made, newer lists
 // wait, and only the newest are made into the next one.
 type Outlet struct {
-	c    OutletConfig
-	disk durable.Disk
-	news chan struct{}
+	c        OutletConfig
+	disk     durable.Disk
+	news     chan struct{}
+	failures prometheus.Counter
+	made     atomic.Pointer[Zone] // the last one; nil before the first
 
 	mu    sync.Mutex // guards lists
 	lists map[string]*Loaded
 }
 
 // NewOutlet makes an outlet that has nothing to give yet.
-func NewOutlet(c OutletConfig) *Outlet {
+func NewOutlet(c OutletConfig) (o *Outlet, err error) {
 	if c.Zone == "" {
 		c.Zone = c.Identity.Name()
 	}
 	if c.Retry == 0 {
 		c.Retry = time.Minute
 	}
-	if c.Failed == nil {
-		c.Failed = func() {}
-	}
-	return &Outlet{c: c, disk: durable.OS{}, news: make(chan struct{}, 1), lists: make(map[string]*Loaded)}
+	o = &Outlet{c: c, disk: durable.OS{}, news: make(chan struct{}, 1), lists: make(map[string]*Loaded)}
+	o.failures, err = registerOutlet(c.Registerer, o.made.Load)
+	return o, err
 }
 
 // Apply takes in a list that is in force now, in place of the one of the same name.
@@ -85,7 +89,7 @@ func (o *Outlet) Run(ctx context.Context) error {
 		if err == nil {
 			continue
 		}
-		o.c.Failed()
+		o.failures.Inc()
 		o.c.Log.Error("policy zone not brought up to date: the peers keep the one before; this is tried again", "after", o.c.Retry, "error", err)
 		again := time.NewTimer(o.c.Retry)
 		select {
@@ -113,6 +117,7 @@ func (o *Outlet) bring() error {
 	if z, err = o.c.Identity.Number(z, o.c.Clock()); err != nil {
 		return err
 	}
+	o.made.Store(z)
 	o.say(z)
 	if o.c.Primary != nil {
 		o.c.Primary.Publish(z)

@@ -7,11 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"cordon/durable"
 )
@@ -19,9 +20,8 @@ import (
 // given is an outlet that runs, into a file.
 type given struct {
 	*Outlet
-	t      *testing.T
-	file   string
-	failed atomic.Int32
+	t    *testing.T
+	file string
 }
 
 func give(t *testing.T, prepare func(*Outlet), lists ...OutletList) *given {
@@ -32,8 +32,11 @@ func give(t *testing.T, prepare func(*Outlet), lists ...OutletList) *given {
 		t.Fatal(err)
 	}
 	g := &given{t: t, file: filepath.Join(dir, "listed.rpz")}
-	g.Outlet = NewOutlet(OutletConfig{Zone: testZone, Lists: lists, Identity: identity, File: g.file, Retry: 20 * time.Millisecond,
-		Clock: time.Now, Log: slog.New(slog.DiscardHandler), Failed: func() { g.failed.Add(1) }})
+	g.Outlet, err = NewOutlet(OutletConfig{Zone: testZone, Lists: lists, Identity: identity, File: g.file, Retry: 20 * time.Millisecond,
+		Clock: time.Now, Registerer: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if prepare != nil {
 		prepare(g.Outlet)
 	}
@@ -113,7 +116,7 @@ func TestAFailureIsCountedAndTriedAgain(t *testing.T) {
 	g := give(t, func(o *Outlet) { o.disk = &mending{} }, OutletList{"national", true})
 	g.Apply(list(t, "domain a.example terrorism"))
 	g.holds("a.example")
-	if g.failed.Load() == 0 {
+	if testutil.ToFloat64(g.failures) == 0 {
 		t.Error("no failure was counted: the test does not test")
 	}
 }

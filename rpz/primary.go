@@ -70,7 +70,7 @@ type door struct {
 type Primary struct {
 	c       PrimaryConfig
 	peers   map[door]*peer
-	known   map[netip.Addr]bool // addresses of peers
+	known   map[netip.Addr]string // names of the peers at an address
 	metrics *metrics
 	tcp     []*gate
 	udp     []*net.UDPConn
@@ -105,12 +105,16 @@ func Listen(c PrimaryConfig) (_ *Primary, err error) {
 	if c.Zone, err = CheckName(c.Zone); err != nil {
 		return nil, err
 	}
-	p := &Primary{c: c, peers: make(map[door]*peer), known: make(map[netip.Addr]bool), quiet: make(map[string]time.Time)}
+	p := &Primary{c: c, peers: make(map[door]*peer), known: make(map[netip.Addr]string), quiet: make(map[string]time.Time)}
 	for _, each := range c.Peers {
 		key := c.Keys[dns.CanonicalName(each.Key)]
 		at := door{each.Address.Unmap(), key.Name}
 		p.peers[at] = &peer{Peer: each, key: key, slots: make(chan struct{}, maxTransfers), news: make(chan struct{}, 1)}
-		p.known[at.address] = true
+		if other := p.known[at.address]; other != "" {
+			p.known[at.address] = other + " or " + each.Name
+		} else {
+			p.known[at.address] = each.Name
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -230,7 +234,7 @@ func (p *Primary) Close() {
 // elsewhere. What has been let in is bound to take each message in time.
 type gate struct {
 	net.Listener
-	known map[netip.Addr]bool
+	known map[netip.Addr]string
 
 	mu   sync.Mutex
 	open map[*passage]bool
@@ -242,7 +246,7 @@ const (
 	maxFromStrangers = 16 // of all of them together
 )
 
-func newGate(l net.Listener, known map[netip.Addr]bool) *gate {
+func newGate(l net.Listener, known map[netip.Addr]string) *gate {
 	return &gate{Listener: l, known: known, open: make(map[*passage]bool), from: make(map[netip.Addr]int)}
 }
 
@@ -262,7 +266,7 @@ func (g *gate) Accept() (net.Conn, error) {
 
 func (g *gate) admit(c net.Conn) *passage {
 	from, most := addressOf(c.RemoteAddr()), maxFromPeer
-	if !g.known[from] {
+	if g.known[from] == "" {
 		from, most = netip.Addr{}, maxFromStrangers
 	}
 	g.mu.Lock()

@@ -135,14 +135,18 @@ func soa(zone string, serial, ttl uint32) *dns.SOA {
 	}
 }
 
+// ns is the one name server that a zone has to have; nobody asks it.
+func ns(zone string, ttl uint32) *dns.NS {
+	return &dns.NS{Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: ttl}, Ns: "localhost."}
+}
+
 func (z *Zone) soa() *dns.SOA { return soa(z.name, z.serial, z.ttl) }
 
 // All gives the records in the order of a full transfer (RFC 5936 §2.2): the SOA, all
 // others, the SOA again.
 func (z *Zone) All() iter.Seq[dns.RR] {
 	return func(yield func(dns.RR) bool) {
-		ns := &dns.NS{Hdr: dns.RR_Header{Name: z.name, Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: z.ttl}, Ns: "localhost."}
-		if !yield(z.soa()) || !yield(ns) {
+		if !yield(z.soa()) || !yield(ns(z.name, z.ttl)) {
 			return
 		}
 		for rr := range z.nodes.all(z.name) {
