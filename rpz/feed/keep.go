@@ -47,22 +47,16 @@ func (k *keeper) compiler() (*compiler, error) {
 	return newCompiler(k.c.Name, k.c.Zone, k.f.s.StopPages)
 }
 
-// refusedError is what is wrong with a version itself, not with the way to it.
-type refusedError struct{ err error }
-
-func (r *refusedError) Error() string { return r.err.Error() }
-func (r *refusedError) Unwrap() error { return r.err }
-
 // judge gives the compiled version, unless it is none or nothing of it could be
 // enforced: a feed that shrinks to nothing frees all its names at once, and that is
 // never taken for an update.
 func judge(c *compiler) (*Zone, error) {
 	z, err := c.finish()
 	if err != nil {
-		return nil, &refusedError{err}
+		return nil, err
 	}
 	if z.Counts.Active == 0 {
-		return nil, &refusedError{fmt.Errorf("serial %d has no rule that can be enforced; to end a feed, take it out of the configuration", z.SOA.Serial)}
+		return nil, fmt.Errorf("serial %d has no rule that can be enforced; to end a feed, take it out of the configuration", z.SOA.Serial)
 	}
 	return z, nil
 }
@@ -112,7 +106,7 @@ func (k *keeper) readFile(err error) error {
 		return err
 	}
 	if err := records(c.add); err != nil {
-		return &refusedError{err}
+		return err
 	}
 	z, err := judge(c)
 	if err != nil {
@@ -201,7 +195,7 @@ func (k *keeper) bring(ctx context.Context, p *primary, have *dns.SOA, keep func
 	}
 	take := func(rr dns.RR) error {
 		if err := c.add(rr); err != nil {
-			return &refusedError{err}
+			return err
 		}
 		keep(rr)
 		return nil

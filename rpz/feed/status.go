@@ -66,7 +66,7 @@ func (k *keeper) status(now time.Time) Status {
 }
 
 // trouble is what of a failure is an alarm at once. That a primary is not to be
-// reached becomes one when the feed is stale.
+// reached, or gives nothing, becomes one when the feed is stale.
 type trouble uint8
 
 const (
@@ -82,14 +82,16 @@ func (k *keeper) report(err error) {
 	if err != nil {
 		text = err.Error()
 	}
-	var refused *refusedError
+	var away *unreachable
+	var no *refusal
 	var kept *keepError
 	t := noTrouble
 	switch {
 	case err == nil:
 	case errors.As(err, &kept):
 		t = notKept
-	case k.c.File != "" || errors.As(err, &refused): // a file of one's own is always to be had
+	case errors.As(err, &away), errors.As(err, &no): // it may pass; if not, the feed becomes stale
+	default:
 		t = refusedVersion
 	}
 	k.mu.Lock()

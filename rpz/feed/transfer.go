@@ -75,7 +75,7 @@ func (p *primary) connected(ctx context.Context, do func(*stream) error) error {
 	defer cancel()
 	conn, err := p.dial(ctx, "tcp", p.addr.String())
 	if err != nil {
-		return err
+		return &unreachable{err}
 	}
 	defer func() { _ = conn.Close() }() // nothing is lost with it
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
@@ -170,16 +170,18 @@ func (s *stream) ask(qtype uint16, have *dns.SOA) error {
 		return err
 	}
 	if err := s.conn.SetDeadline(s.p.clock().Add(s.p.limits.Idle)); err != nil {
-		return err
+		return &unreachable{err}
 	}
-	_, err = s.conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(packet))), packet...))
-	return err
+	if _, err := s.conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(packet))), packet...)); err != nil {
+		return &unreachable{err}
+	}
+	return nil
 }
 
 // next reads the next message of the answer.
 func (s *stream) next() (*dns.Msg, error) {
 	if err := s.conn.SetDeadline(s.p.clock().Add(s.p.limits.Idle)); err != nil {
-		return nil, err
+		return nil, &unreachable{err}
 	}
 	raw, err := s.read()
 	if err != nil {
@@ -209,14 +211,14 @@ func (s *stream) next() (*dns.Msg, error) {
 func (s *stream) read() ([]byte, error) {
 	var prefix [2]byte
 	if _, err := io.ReadFull(s.in, prefix[:]); err != nil {
-		return nil, fmt.Errorf("read a message: %w", unexpected(err))
+		return nil, &unreachable{fmt.Errorf("read a message: %w", unexpected(err))}
 	}
 	raw := make([]byte, binary.BigEndian.Uint16(prefix[:]))
 	if s.left -= int64(len(raw)) + 2; s.left < 0 {
 		return nil, fmt.Errorf("more than %d bytes", s.p.limits.Bytes)
 	}
 	if _, err := io.ReadFull(s.in, raw); err != nil {
-		return nil, fmt.Errorf("read a message: %w", unexpected(err))
+		return nil, &unreachable{fmt.Errorf("read a message: %w", unexpected(err))}
 	}
 	return raw, nil
 }
@@ -228,6 +230,12 @@ func (s *stream) end() error {
 	}
 	return s.signed.end()
 }
+
+// unreachable is what comes of the network, as against what a primary says.
+type unreachable struct{ err error }
+
+func (u *unreachable) Error() string { return u.err.Error() }
+func (u *unreachable) Unwrap() error { return u.err }
 
 // refusal is a primary's answer that is none.
 type refusal struct{ rcode int }

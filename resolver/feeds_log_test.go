@@ -1,0 +1,109 @@
+package resolver
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
+
+	"cordon/blocklog"
+)
+
+// fedOnSmallDisk is a resolver whose feeds' log, and nothing else, stands on a file
+// system of 64 KiB, and what fills it and makes room again.
+func fedOnSmallDisk(t *testing.T, onFailure string) (f *fed, fill, free func()) {
+	t.Helper()
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(disk, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("mount a tmpfs, which this test has to do where everything has to run: %v", err)
+		}
+		t.Skipf("mount a tmpfs (needs root): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(disk, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	f = newFed(t, newInternet(t, "www.libre.example. 3600 IN A 192.0.2.10"), "evil.example CNAME .")
+	l := f.feeds.log
+	if err := l.journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := &f.config.Feeds.Log
+	c.Dir, c.OnFailure, c.SpoolBytes = filepath.Join(disk, "log"), onFailure, 64<<10
+	o := c.journal().options(time.Now, l.alarmed)
+	o.SyncInterval = 5 * time.Millisecond
+	var err error
+	if l.journal, err = blocklog.Open(c.Dir, o); err != nil {
+		t.Fatal(err)
+	}
+	l.servfail, l.dir = onFailure == onFailureServfail, c.Dir
+	t.Cleanup(f.close) // before the file system goes
+	ballast := filepath.Join(disk, "ballast")
+	fill = func() {
+		file, err := os.Create(ballast)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		for err == nil {
+			_, err = file.Write(make([]byte, 4096))
+		}
+	}
+	free = func() {
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f, fill, free
+}
+
+func TestWhileTheFeedsLogFailsListedNamesAreBlockedAsEver(t *testing.T) {
+	for onFailure, want := range map[string]int{onFailureSpool: dns.RcodeNameError, onFailureServfail: dns.RcodeServerFailure} {
+		t.Run(onFailure, func(t *testing.T) {
+			f, fill, free := fedOnSmallDisk(t, onFailure)
+			fill()
+			asked := 0 // and on record
+			for !f.feeds.log.journal.Failing() {
+				f.ask("evil.example.", dns.TypeA)
+				asked++
+			}
+			if onFailure == onFailureServfail {
+				asked-- // the last one got SERVFAIL
+			}
+			for range 3 {
+				if reply := f.ask("evil.example.", dns.TypeA); reply.Rcode != want {
+					t.Errorf("a feed's question: %v", reply)
+				} else if want == dns.RcodeNameError {
+					asked++
+				}
+				if reply := f.ask("propagande.example.", dns.TypeA); !blocked(reply) || len(reply.Answer) != 1 {
+					t.Errorf("a listed name: %v", reply)
+				}
+				if reply := f.ask("www.libre.example.", dns.TypeA); len(reply.Answer) != 1 {
+					t.Errorf("any other: %v", reply)
+				}
+			}
+			if got := len(decisions(t, f.Resolver)); got != 3 {
+				t.Errorf("%d decisions in the block log", got)
+			}
+			free()
+			for f.feeds.log.journal.Failing() {
+				time.Sleep(time.Millisecond)
+			}
+			if reply := f.ask("evil.example.", dns.TypeA); reply.Rcode != dns.RcodeNameError {
+				t.Errorf("with room again: %v", reply)
+			}
+			if got := len(f.feedRecords()); got != asked+1 {
+				t.Errorf("%d decisions on record, want %d", got, asked+1)
+			}
+		})
+	}
+}
