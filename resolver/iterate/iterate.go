@@ -259,14 +259,14 @@ func (r *Resolver) Resolve(ctx context.Context, q Request) *Result {
 	if !askable(q.Type) {
 		return &Result{Rcode: dns.RcodeNotImplemented, EDE: []EDE{{dns.ExtendedErrorCodeInvalidQueryType, "type " + dns.Type(q.Type).String() + " is not resolved"}}}
 	}
-	old, settled := r.oldAnswer(ctx, q)
-	switch {
+	switch old := r.oldAnswer(ctx, q); {
 	case old == nil:
 		return r.resolve(ctx, q, r.config.Limits.Time)
-	case settled:
+	case old.Stopped != "":
 		return old
+	default:
+		return r.renew(ctx, q, old)
 	}
-	return r.renew(ctx, q, old)
 }
 
 // resolve answers q within a time.

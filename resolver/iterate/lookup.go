@@ -17,18 +17,15 @@ func (t *task) lookup(ctx context.Context, q Question) (*found, error) {
 	if f != nil && t.renew > 0 && len(t.active) == 0 && f.ttl() <= t.renew {
 		f = nil
 	}
-	unasked := f == nil && err == nil
 	switch {
-	case unasked && t.offline:
+	case f != nil || err != nil:
+	case t.offline:
 		err = errOffline
-	case unasked:
+	default:
 		f, err = t.search(ctx, q)
 	}
 	if err != nil {
 		if stale := t.stale(q, asFailure(err)); stale != nil {
-			if unasked {
-				t.unasked++
-			}
 			return stale, nil
 		}
 	}

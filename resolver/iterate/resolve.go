@@ -29,7 +29,6 @@ type task struct {
 	quiet   bool              // report nothing
 	offline bool              // ask nobody
 	aged    int               // how much of the answer is old
-	unasked int               // and of that, for what no server was tried lately
 	renew   time.Duration     // what lives no longer is looked up anew
 	// bypassed are forward zones whose servers gave nothing (Forward.First).
 	bypassed map[string]bool

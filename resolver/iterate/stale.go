@@ -28,18 +28,18 @@ type renewals struct {
 }
 
 // oldAnswer is the answer that the cache gives by itself, if something old is part
-// of it. settled says that there is no use in looking for a newer one now.
-func (r *Resolver) oldAnswer(ctx context.Context, q Request) (res *Result, settled bool) {
+// of it; else nil.
+func (r *Resolver) oldAnswer(ctx context.Context, q Request) *Result {
 	if r.config.ServeStale <= 0 || q.CheckingDisabled || q.Renew > 0 {
-		return nil, false
+		return nil
 	}
 	t := r.newTask(false)
 	t.offline, t.quiet = true, true
-	res = t.run(ctx, q)
+	res := t.run(ctx, q)
 	if t.aged == 0 || res.Rcode == dns.RcodeServerFailure {
-		return nil, false
+		return nil
 	}
-	return res, res.Stopped != "" || t.unasked == 0
+	return res
 }
 
 // renew looks q up in the background and gives what comes of it, or old.
