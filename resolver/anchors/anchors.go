@@ -151,7 +151,7 @@ func (t *Tracker) refresh(ctx context.Context, r Resolver, i int) time.Duration 
 	before := t.points[i].clone()
 	t.mu.Unlock()
 
-	now, after := t.config.Clock(), before
+	now, after := t.config.Clock(), before.clone()
 	wait := time.Hour // before anything is known of the zone
 	err := r.Keys(ctx, before.zone, func(set dnssec.Set) error {
 		v := &dnssec.Validator{Clock: t.config.Clock, Work: &dnssec.Work{Limit: dnssec.DefaultLimits()}}

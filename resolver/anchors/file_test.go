@@ -213,10 +213,18 @@ func (r *root) over(d durable.Disk, file string, configured *signer) *Tracker {
 // TestTheStateIsOldOrNewWhereverTheMachineGoesDown goes down at each call of the
 // write that makes a revocation durable, and starts again from what is there.
 func TestTheStateIsOldOrNewWhereverTheMachineGoesDown(t *testing.T) {
+	r, file, good, next := rolling(t)
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
 	// crash lets the machine go down at a call of New and of one refresh, and gives
 	// the states that a start afterwards finds.
 	crash := func(at int, how durabletest.How, loss durabletest.Loss) (states string, calls, opening int) {
-		r, file, good, next := rolling(t)
+		file := filepath.Join(t.TempDir(), "anchors")
+		if err := os.WriteFile(file, before, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		d := durabletest.New(at, how, loss)
 		if at == 0 {
 			tr := r.over(d, file, good)
@@ -226,7 +234,6 @@ func TestTheStateIsOldOrNewWhereverTheMachineGoesDown(t *testing.T) {
 		}
 		tr := r.over(d, file, good)
 		r.published, r.signing = []*signer{good.revoked(), next}, []*signer{good.revoked(), good}
-		r.now = r.now.Add(day)
 		tr.refresh(t.Context(), r, 0)
 		if r.trusts(good) {
 			t.Error("a revoked key stays in force")

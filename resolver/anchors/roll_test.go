@@ -1,6 +1,7 @@
 package anchors
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"errors"
@@ -336,6 +337,33 @@ func TestPendingKeysAreBounded(t *testing.T) {
 	if n := len(tr.Status().Zones[0].Anchors); n != 1+maxPending {
 		t.Errorf("%d keys are kept", n)
 	}
+}
+
+func TestTheLogTellsOfEachChangeOnce(t *testing.T) {
+	r := newRoot(t)
+	var log bytes.Buffer
+	good, next := newSigner(t, 257), newSigner(t, 257)
+	r.published, r.signing = []*signer{good, next}, []*signer{good}
+	tr := r.tracker(filepath.Join(t.TempDir(), "anchors"), good)
+	tr.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	said := func(times int, text string) {
+		t.Helper()
+		if n := strings.Count(log.String(), text); n != times {
+			t.Errorf("said %d times, not %d: %s\n%s", n, times, text, &log)
+		}
+		log.Reset()
+	}
+	r.watch(tr, 2*day)
+	said(1, fmt.Sprintf("key=%d from=unknown to=pending", next.KeyTag()))
+	r.down.Store(true)
+	r.watch(tr, day)
+	said(1, "could not be refreshed")
+	r.down.Store(false)
+	r.watch(tr, day)
+	said(1, "were refreshed again")
+	r.published = []*signer{good}
+	r.watch(tr, 2*day)
+	said(1, "a new key is gone before it could be trusted")
 }
 
 // A clock that is far ahead shows in the root's own signatures.
