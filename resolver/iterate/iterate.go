@@ -3,10 +3,11 @@
 // by resolver/dnssec.
 //
 // A request is one task, worked off on the caller's goroutine: resolve.go
-// follows aliases, lookup.go walks down the zones for one name, ask.go asks the
-// servers of one zone, reply.go reads what they say, accept.go and chain.go
-// decide what of it to believe. All tasks share the RRset cache, what is known
-// of servers (servers.go) and equal questions in flight (flight.go).
+// follows aliases, lookup.go walks down the zones for one name, ask.go goes
+// through the servers of one zone, exchange.go asks one of them, reply.go reads
+// what it says, accept.go and chain.go decide what of it to believe. All tasks
+// share the RRset cache, what is known of servers (servers.go, cookies.go) and
+// equal questions in flight (flight.go).
 package iterate
 
 import (

@@ -34,7 +34,7 @@ type lameness struct {
 }
 
 const (
-	maxServers  = 20_000 // some 200 bytes each
+	maxServers  = 20_000 // some 400 bytes each, with cookies
 	lameTime    = time.Minute
 	plainTime   = 15 * time.Minute
 	streamTime  = 15 * time.Minute
