@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -236,7 +237,7 @@ zone "." { type hint; file %q; };
 
 func knot(s *Stage, v *Server, setup *Setup) ([]string, error) {
 	if len(setup.Cores) > 1 {
-		return nil, fmt.Errorf("Knot Resolver has one thread a process")
+		return nil, errors.New("one process of Knot Resolver has one thread")
 	}
 	script := fmt.Sprintf(`net.ipv6 = false
 net.listen('127.0.0.1', %d, { kind = 'dns' })
