@@ -3,6 +3,7 @@ package dnssec
 import (
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -112,6 +113,12 @@ func signedOwner(name string, sig *dns.RRSIG) string {
 		return wildcard(lastLabels(name, int(sig.Labels)))
 	}
 	return name
+}
+
+// Expanded reports whether a signature says that s was made from a wildcard
+// (RFC 4035 §5.3.2). It checks none: for who passes on what is not validated.
+func (s Set) Expanded() bool {
+	return slices.ContainsFunc(s.Sigs, func(sig *dns.RRSIG) bool { return int(sig.Labels) < ownerLabels(s.Name) })
 }
 
 // checkDates compares the validity period with the clock in serial arithmetic

@@ -119,6 +119,10 @@ func (t *task) acceptSet(ctx context.Context, z *zone, r *reply, s dnssec.Set) (
 	e := entry(s)
 	e.TTL = t.lifetime(ttlOf(s))
 	if t.cd {
+		if s.Expanded() { // the client, which checks for itself, wants the proof
+			e.Proof = proofs(nil, r.authority)
+			e.TTL = min(e.TTL, denialTTL(r.authority))
+		}
 		t.finish(z, &e)
 		return e, nil
 	}

@@ -127,6 +127,10 @@ func TestSignedAnswersComeWithWhatAValidatingClientNeeds(t *testing.T) {
 		return c
 	}
 	for range 2 { // fresh, and from the cache
+		unchecked := r.Resolve(t.Context(), Request{Question: Question{"other.wild.example.com.", dns.TypeA}, CheckingDisabled: true})
+		if count(unchecked.Answer, dns.TypeRRSIG) != 1 || count(unchecked.Authority, dns.TypeNSEC) != 1 || count(unchecked.Authority, dns.TypeRRSIG) != 1 {
+			t.Errorf("wildcard, unchecked: %v %v", unchecked.Answer, unchecked.Authority)
+		}
 		if res := ask(t, r, "any.wild.example.com. A"); count(res.Answer, dns.TypeRRSIG) != 1 || count(res.Authority, dns.TypeNSEC) != 1 || count(res.Authority, dns.TypeRRSIG) != 1 {
 			t.Errorf("wildcard: %v %v", res.Answer, res.Authority)
 		}
