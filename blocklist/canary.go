@@ -2,6 +2,8 @@ package blocklist
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -15,6 +17,12 @@ type Canary struct {
 	For    time.Duration // how long a list is tried
 	Factor float64       // the share of blocked answers may grow by this
 	Least  uint64        // questions on trial below which nothing is said of the share
+
+	// Node says whether this node of a fleet tries the list with a serial; nil for
+	// always. The nodes that do not hold it back for Wait, so that a person hears of a
+	// trial that went badly elsewhere before it is in force here.
+	Node func(serial uint64) bool
+	Wait time.Duration
 
 	// Try puts a list in force for the part; End ends that, and gives what was
 	// asked and blocked meanwhile there and elsewhere. Both are called by one
@@ -46,10 +54,21 @@ func (c *Canary) jumped(part, rest Share) string {
 	return fmt.Sprintf("blocked %.2f %% of the %d questions on which it was tried, where %.2f %% of %d are blocked now", 100*part.of(), part.Asked, 100*rest.of(), rest.Asked)
 }
 
-// trying is a list on trial.
+// trying is a list on trial, or one that waits while other nodes try it.
 type trying struct {
-	list  *Loaded // without an index
-	until time.Time
+	list     *Loaded // without an index
+	accepted *signing.Accepted
+	until    time.Time
+	waits    bool
+}
+
+// Chosen says whether a node of a fleet tries a list: one node in oneIn does, by a
+// hash of its name and the list's, another one with each serial. Nodes need not
+// hear of each other for that. As long as a serial is not out nobody can tell whose
+// turn it is without the names of the nodes.
+func Chosen(node, list string, serial, oneIn uint64) bool {
+	sum := sha256.Sum256(fmt.Appendf(nil, "cordon-canary/1\n%s\n%s\n%d\n", node, list, serial))
+	return binary.BigEndian.Uint64(sum[:])%oneIn == 0
 }
 
 // tries tells whether a list is still on trial. When the time is up it may turn
@@ -64,6 +83,11 @@ func (w *Watcher) tries(ctx context.Context, l *Loaded, a *signing.Accepted) (on
 	now := w.c.Clock()
 	if t := w.trying; t == nil || t.list.ListSHA256 != l.ListSHA256 {
 		w.endTrial()
+		if c.Node != nil && !c.Node(l.List.Serial) {
+			w.trying = &trying{list: l, accepted: a, until: now.Add(c.Wait), waits: true}
+			w.log.Info("list waits while other nodes try it", "serial", l.List.Serial, "for", c.Wait)
+			return true, nil
+		}
 		built, err := l.reviewed(ctx, w.standing.clone(), w.c.Guard, w.running, now)
 		if err == nil {
 			err = c.Try(built)
@@ -71,12 +95,16 @@ func (w *Watcher) tries(ctx context.Context, l *Loaded, a *signing.Accepted) (on
 		if err != nil {
 			return false, &refusal{reason: "policy", serial: l.List.Serial, target: l.TargetSHA256, err: fmt.Errorf("try list: %w", err)}
 		}
-		w.trying = &trying{list: l, until: now.Add(c.For)}
+		w.trying = &trying{list: l, accepted: a, until: now.Add(c.For)}
 		w.log.Info("list is tried on a part of the traffic", "serial", l.List.Serial, "for", c.For)
 		return true, nil
 	}
 	if now.Before(w.trying.until) {
 		return true, nil
+	}
+	if w.trying.waits {
+		w.endTrial()
+		return false, nil
 	}
 	part, rest := w.endTrial()
 	because := c.jumped(part, rest)
@@ -90,9 +118,10 @@ func (w *Watcher) tries(ctx context.Context, l *Loaded, a *signing.Accepted) (on
 
 // endTrial ends a trial, if there is one.
 func (w *Watcher) endTrial() (part, rest Share) {
-	if w.trying == nil {
+	t := w.trying
+	w.trying = nil
+	if t == nil || t.waits {
 		return part, rest
 	}
-	w.trying = nil
 	return w.c.Canary.End()
 }

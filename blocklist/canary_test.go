@@ -1,6 +1,7 @@
 package blocklist
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -103,4 +104,79 @@ func TestATrialEndsWithTheNextList(t *testing.T) {
 		t.Error("the trial goes on, though the source has another list, which is held")
 	}
 	r.wantInForce(42, OriginFetch)
+}
+
+// TestOneNodeInSoManyTriesAList holds that the share is right, and that the turn
+// goes round.
+func TestOneNodeInSoManyTriesAList(t *testing.T) {
+	const nodes, serials, oneIn = 200, 50, 10
+	chosen, turns := 0, map[int]bool{}
+	for node := range nodes {
+		for serial := range uint64(serials) {
+			if Chosen(fmt.Sprint("node", node), "french", serial, oneIn) {
+				chosen++
+				turns[node] = true
+			}
+		}
+	}
+	if want := nodes * serials / oneIn; chosen < want*8/10 || chosen > want*12/10 || len(turns) < nodes*9/10 {
+		t.Errorf("chosen %d times of %d, want about %d; %d of %d nodes had a turn", chosen, nodes*serials, want, len(turns), nodes)
+	}
+}
+
+// waiting is a canary of a node whose turn it is not.
+func (p *trial) waiting() *Canary {
+	c := p.canary()
+	c.Node, c.Wait = func(uint64) bool { return false }, time.Hour
+	return c
+}
+
+func TestANodeWhoseTurnItIsNotWaits(t *testing.T) {
+	p := &trial{part: Share{10000, 9000}}
+	a := found(t)
+	a.publish(42)
+	r := enforcing(a, func(w *Config) { w.Canary = p.waiting() }).refreshed()
+	a.publish(43, adding("new.example"))
+	r.refreshed()
+	a.clock.advance(time.Hour - time.Second)
+	r.refreshed()
+	if p.tried != 0 || r.blocks("new.example") {
+		t.Fatal("it is tried or in force before others have tried it")
+	}
+	a.clock.advance(time.Second)
+	r.refreshed()
+	if p.tried != 0 {
+		t.Error("it was tried all the same")
+	}
+	r.wantInForce(43, OriginFetch)
+}
+
+// TestAPersonHoldsWhatWaits is what is done when a trial went badly elsewhere.
+func TestAPersonHoldsWhatWaits(t *testing.T) {
+	p := new(trial)
+	a := found(t)
+	a.publish(42)
+	r := enforcing(a, func(w *Config) { w.Canary = p.waiting() }).refreshed()
+	if err := r.HoldUpdate(43, someone); err == nil || !strings.Contains(err.Error(), "neither on trial nor waiting") {
+		t.Errorf("a list that is not there: %v", err)
+	}
+	a.publish(43, adding("new.example"))
+	r.refreshed()
+	if err := r.HoldUpdate(43, someone); err != nil {
+		t.Fatal(err)
+	}
+	r.wantEvents(1, "override", `"action":"hold-update"`, `"serial":43`)
+	if h := r.View().Held; h == nil || h.Serial != 43 || h.Added != 1 || r.View().HeldList == nil {
+		t.Errorf("held is %+v", h)
+	}
+	a.clock.advance(2 * time.Hour)
+	r.refreshed()
+	again := r.start(a, func(w *Config) { w.Canary = p.waiting() })
+	again.Restore(t.Context())
+	if again.refreshed(); r.blocks("new.example") || again.blocks("new.example") {
+		t.Fatal("it came into force")
+	}
+	if err := again.ReleaseUpdate(43, someone); err != nil || !again.blocks("new.example") {
+		t.Errorf("not released: %v", err)
+	}
 }

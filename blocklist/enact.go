@@ -191,7 +191,7 @@ func (w *Watcher) holds(l *Loaded, a *signing.Accepted) bool {
 	switch {
 	case same && was.Released != nil:
 		return false
-	case same && was.Guard == guardCanary:
+	case same && (was.Guard == guardCanary || was.Guard == guardPerson):
 		w.held = &held{list: l, accepted: a}
 		return true
 	}

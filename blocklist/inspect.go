@@ -2,8 +2,12 @@ package blocklist
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -25,10 +29,18 @@ type Inspection struct {
 // nothing in force, and gives what it would enforce of it: either the folder that an
 // authority publishes, or a file of a resolver's list store (SERIAL.tar). It
 // changes nothing.
+//
+// A list in clear, as text or compressed, is looked at as well, as far as that goes
+// without a signature: the Loaded then has no TargetSHA256.
 func (in Inspection) Inspect(ctx context.Context, name, path string) (*Loaded, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
+	}
+	if !info.IsDir() {
+		if l, err := in.clear(ctx, name, path); l != nil || err != nil {
+			return l, err
+		}
 	}
 	take := readStored
 	origin := OriginStore
@@ -46,6 +58,41 @@ func (in Inspection) Inspect(ctx context.Context, name, path string) (*Loaded, e
 	}
 	return l.reviewed(ctx, newStanding(name), in.Guard, nil, in.Clock())
 }
+
+// clear reads a list in clear; nil where the file is none.
+func (in Inspection) clear(ctx context.Context, name, path string) (*Loaded, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r := bufio.NewReader(f)
+	start, _ := r.Peek(4) // a file that is shorter is none of these
+	l := &Loaded{Name: name, Origin: OriginStore}
+	var sum [sha256.Size]byte
+	switch {
+	case bytes.HasPrefix(start, []byte("{")):
+		text := sha256.New()
+		if l.List, err = Parse(io.TeeReader(untilEnd{ctx, r}, text), in.Limits); err == nil {
+			sum = [sha256.Size]byte(text.Sum(nil))
+		}
+	case bytes.Equal(start, zstdMagic):
+		l.List, sum, err = decode(ctx, r, in.Limits)
+	default:
+		return nil, nil
+	}
+	if err == nil {
+		l.ListSHA256 = hex.EncodeToString(sum[:])
+		err = in.Guard.Check(ctx, Update{Next: l.List})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return l.reviewed(ctx, newStanding(name), in.Guard, nil, in.Clock())
+}
+
+// zstdMagic begins a compressed file (RFC 8878 §3.1.1).
+var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 
 func readStored(_ context.Context, path string) (*signing.Accepted, error) {
 	f, err := os.Open(path)

@@ -18,7 +18,7 @@ import (
 type Ordered struct {
 	List       string         `json:"list"`
 	Action     Action         `json:"action"`
-	Serial     uint64         `json:"serial"` // of the list in force; of the held one for ReleaseUpdate
+	Serial     uint64         `json:"serial"` // of the list in force; of the other one for ReleaseUpdate and HoldUpdate
 	ListSHA256 string         `json:"list_sha256,omitempty"`
 	To         uint64         `json:"to,omitempty"` // serial, for RollBack
 	Entries    []StoppedEntry `json:"entries,omitempty"`
@@ -141,6 +141,31 @@ func (w *Watcher) ReleaseUpdate(serial uint64, r Ruling) error {
 	if err := w.settle(); err != nil {
 		w.log.Error("list is in force and stored, but not wholly accounted for; this is tried again", "serial", serial, "error", err)
 	}
+	return nil
+}
+
+// HoldUpdate holds the list with that serial as a whole, which is on trial or waits
+// while other nodes try it. Others come into force meanwhile as ever.
+func (w *Watcher) HoldUpdate(serial uint64, r Ruling) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r.At = w.now()
+	t := w.trying
+	if t == nil || t.list.List.Serial != serial {
+		return fmt.Errorf("list %s: serial %d is neither on trial nor waiting here", w.c.Name, serial)
+	}
+	if err := w.give(&Order{Action: HoldUpdate, Serial: serial, SHA256: t.list.ListSHA256, Ruling: r}); err != nil {
+		return err
+	}
+	w.endTrial()
+	w.held = &held{list: t.list, accepted: t.accepted}
+	h := *w.standing.Held
+	h.Entries, h.Change = len(t.list.List.Entries), changeOf(w.running.List, t.list.List)
+	w.standing.Held, w.unsaved = &h, true
+	w.c.Metrics.update(w.c.Name, resultHeld)
+	w.show()
+	// Where this fails the next poll saves it; the order is saved already.
+	_ = w.saveStanding()
 	return nil
 }
 

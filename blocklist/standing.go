@@ -76,8 +76,8 @@ type Released struct {
 // between is recorded and carried out at the next start.
 type Order struct {
 	Action  Action     `json:"action"`
-	Serial  uint64     `json:"serial"`                // of the list in force; of the held one for ReleaseUpdate
-	SHA256  string     `json:"list_sha256,omitempty"` // of that list, for ReleaseUpdate
+	Serial  uint64     `json:"serial"`                // of the list in force; of the other one for ReleaseUpdate and HoldUpdate
+	SHA256  string     `json:"list_sha256,omitempty"` // of that list, for these
 	Entries []SetAside `json:"entries,omitempty"`     // for Release and Hold
 	To      uint64     `json:"to,omitempty"`          // for RollBack
 	Ruling  Ruling     `json:"ruling"`
@@ -91,6 +91,7 @@ const (
 	Release       Action = "release"        // let entries come into force that are set aside
 	Hold          Action = "hold"           // set entries aside that are in force
 	ReleaseUpdate Action = "release-update" // let a held list come into force
+	HoldUpdate    Action = "hold-update"    // hold a list that is on trial, here or elsewhere
 	RollBack      Action = "rollback"       // go back to the list before
 )
 
@@ -112,6 +113,11 @@ func (st *standing) obey(o *Order) {
 		if st.Held != nil && st.Held.ListSHA256 == o.SHA256 {
 			st.Held.Released = &o.Ruling
 		}
+	case HoldUpdate:
+		st.Held = &HeldUpdate{
+			Serial: o.Serial, ListSHA256: o.SHA256, Guard: guardPerson, Since: o.Ruling.At, Said: true,
+			Because: "is held by " + o.Ruling.Name + ": " + o.Ruling.Reason,
+		}
 	case RollBack:
 		st.Rollback = &Rollback{From: o.Serial, To: o.To, Ruling: o.Ruling}
 	}
@@ -122,7 +128,7 @@ func (st *standing) obey(o *Order) {
 type HeldUpdate struct {
 	Serial     uint64    `json:"serial"`
 	ListSHA256 string    `json:"list_sha256"` // hex
-	Guard      string    `json:"guard"`       // "size" or "canary"
+	Guard      string    `json:"guard"`       // "size", "canary" or "person"
 	Because    string    `json:"because"`
 	Entries    int       `json:"entries"`
 	Change               // against the list in force

@@ -61,7 +61,12 @@ func (r *Resolver) canary(name string) *blocklist.Canary {
 		now := r.shares.of(p)
 		return blocklist.Share{Asked: now.Asked - before[p].Asked, Blocked: now.Blocked - before[p].Blocked}
 	}
+	var node func(serial uint64) bool
+	if c.Node != "" {
+		node = func(serial uint64) bool { return blocklist.Chosen(c.Node, name, serial, uint64(c.Nodes)) }
+	}
 	return &blocklist.Canary{
+		Node: node, Wait: c.Wait,
 		For: c.For, Factor: float64(c.Factor), Least: uint64(c.Least),
 		Try: func(l *blocklist.Loaded) error {
 			before[rest], before[canaries] = r.shares.of(rest), r.shares.of(canaries)

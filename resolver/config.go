@@ -102,6 +102,9 @@ type CanaryConfig struct {
 	For    time.Duration `yaml:"for"`    // how long
 	Factor int           `yaml:"factor"` // the share of blocked answers may grow by this
 	Least  int           `yaml:"least"`  // questions on trial below which nothing is said
+	Node   string        `yaml:"node"`   // name of this node of a fleet; empty: each node tries each list
+	Nodes  int           `yaml:"nodes"`  // one node in so many tries a list
+	Wait   time.Duration `yaml:"wait"`   // for how long the others hold it back
 }
 
 // RankingConfig is a list of popular sites from elsewhere.
@@ -170,7 +173,7 @@ func LoadConfig(path string) (*Config, error) {
 			Popular:   PopularConfig{PerMillion: 100, Least: 1000},
 			Additions: blocklist.Bound{Least: 500, Percent: 25},
 			Removals:  blocklist.Bound{Least: 100, Percent: 25},
-			Canary:    CanaryConfig{For: 2 * time.Minute, Factor: 3, Least: 1000},
+			Canary:    CanaryConfig{For: 2 * time.Minute, Factor: 3, Least: 1000, Nodes: 10, Wait: 30 * time.Minute},
 		},
 		Serving: Serving{Limits: LimitsConfig{
 			Connections: 4096, ConnectionsPerClient: 128, Idle: 10 * time.Second, Handshakes: 200,
@@ -328,6 +331,9 @@ func (g *GuardConfig) check() error {
 	}
 	if c := g.Canary; c.OneIn > 0 && (c.Factor < 1 || c.For < time.Second || c.For > time.Hour) {
 		return fmt.Errorf("canary: for %s, factor %d; use 1s to 1h, and a factor of 1 or more", c.For, c.Factor)
+	}
+	if c := g.Canary; c.Node != "" && (c.OneIn == 0 || c.Nodes < 2 || c.Nodes > 1000 || c.Wait < c.For || c.Wait > 24*time.Hour) {
+		return fmt.Errorf("canary: node %s needs one_in, nodes from 2 to 1000 (it is %d), and a wait from what for says to 24h (it is %s)", c.Node, c.Nodes, c.Wait)
 	}
 	return nil
 }

@@ -187,13 +187,14 @@ func Check(c Config) error {
 type Verified struct {
 	Summary policy.Summary
 	SHA256  string // hex; of the list's text
+	Signed  bool   // false for a list in clear, whose signatures nobody can check
 	Aside   []blocklist.Aside
 	Pending int
 }
 
 // VerifyList verifies a publication that lies at path, as this configuration's
 // resolver would that has nothing in force: the folder that an authority
-// publishes, or a file of a list store. It changes nothing. name is that of the
+// publishes, a file of a list store, or a list in clear. It changes nothing. name is that of the
 // list in the configuration; "" for the only one.
 func VerifyList(ctx context.Context, c Config, name, path string, clock func() time.Time) (*Verified, error) {
 	i := slices.IndexFunc(c.Lists, func(l ListConfig) bool { return l.Name == name })
@@ -227,6 +228,6 @@ func VerifyList(ctx context.Context, c Config, name, path string, clock func() t
 	h := loaded.List.Header
 	return &Verified{
 		Summary: policy.Summary{Name: l.Name, Authority: h.Authority, Serial: h.Serial, Entries: h.Entries, Issued: h.Issued, ValidUntil: h.ValidUntil},
-		SHA256:  loaded.ListSHA256, Aside: loaded.Aside, Pending: loaded.Pending,
+		SHA256:  loaded.ListSHA256, Signed: loaded.TargetSHA256 != "", Aside: loaded.Aside, Pending: loaded.Pending,
 	}, nil
 }

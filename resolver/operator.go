@@ -24,7 +24,7 @@ import (
 type Orders struct {
 	List    string   `json:"list"`
 	Entries []string `json:"entries,omitempty"` // ids, to release or hold
-	Update  uint64   `json:"update,omitempty"`  // serial of a held list, to release instead
+	Update  uint64   `json:"update,omitempty"`  // serial of a list to release or hold as a whole instead
 	Name    string   `json:"name"`              // of the person who orders it
 	Reason  string   `json:"reason"`
 }
@@ -165,6 +165,12 @@ func release(w *blocklist.Watcher, o Orders, by blocklist.Ruling) (string, error
 }
 
 func hold(w *blocklist.Watcher, o Orders, by blocklist.Ruling) (string, error) {
+	if o.Update != 0 {
+		if len(o.Entries) > 0 {
+			return "", errors.New("hold entries of the list in force or an update on trial, not both at once")
+		}
+		return fmt.Sprintf("serial %d held", o.Update), w.HoldUpdate(o.Update, by)
+	}
 	return fmt.Sprintf("%d entries held", len(o.Entries)), w.Hold(o.Entries, by)
 }
 

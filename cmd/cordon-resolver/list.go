@@ -155,11 +155,19 @@ func releaseCommand() *cobra.Command {
 }
 
 func holdCommand() *cobra.Command {
-	return order(&cobra.Command{
-		Use:   "hold LIST ENTRY...",
-		Short: "Set entries aside that are enforced, until they are released",
-		Args:  cobra.MinimumNArgs(2),
-	}, "/list/hold", func(o *resolver.Orders, entries []string) error { o.Entries = entries; return nil })
+	c := &cobra.Command{
+		Use:   "hold LIST [ENTRY...]",
+		Short: "Set entries aside that are enforced, or with --update hold a list that is on trial, until it is released",
+		Args:  cobra.MinimumNArgs(1),
+	}
+	update := c.Flags().Uint64("update", 0, "`serial` of the list that is on trial, here or on other nodes")
+	return order(c, "/list/hold", func(o *resolver.Orders, entries []string) error {
+		o.Entries, o.Update = entries, *update
+		if (len(entries) == 0) == (*update == 0) {
+			return fmt.Errorf("say what to hold: ids of entries, or --update with the serial of the list on trial")
+		}
+		return nil
+	})
 }
 
 func rollbackCommand() *cobra.Command {
@@ -245,9 +253,9 @@ func exportCommand() *cobra.Command {
 
 func verifyCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "verify LIST FILE",
-		Short: "Verify a publication folder, or a file of the list store, as the resolver would",
-		Args:  cobra.ExactArgs(2),
+		Use:   "verify [LIST] FILE",
+		Short: "Verify a publication folder, a file of the list store, or a list in clear, as the resolver would",
+		Args:  cobra.RangeArgs(1, 2),
 	}
 	config := withConfig(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -255,13 +263,20 @@ func verifyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		v, err := resolver.VerifyList(cmd.Context(), *conf, args[0], args[1], time.Now)
+		list, file := "", args[len(args)-1] // "": the only one
+		if len(args) == 2 {
+			list = args[0]
+		}
+		v, err := resolver.VerifyList(cmd.Context(), *conf, list, file, time.Now)
 		if err != nil {
 			return err
 		}
 		out, s := cmd.OutOrStdout(), v.Summary
 		fmt.Fprintf(out, "good: list %s, serial %s of %s, %d entries, issued %s, valid until %s, SHA-256 %s\n", s.Name, strconv.FormatUint(s.Serial, 10), s.Authority, s.Entries,
 			s.Issued.Format(time.DateTime), s.ValidUntil.Format(time.DateTime), v.SHA256)
+		if !v.Signed {
+			fmt.Fprintln(out, "NOT SIGNED: it is a list in clear, which no resolver takes")
+		}
 		for _, a := range v.Aside {
 			fmt.Fprintf(out, "would be set aside: %s  %s (scope %s): it %s\n", a.ID, a.Name, a.Scope, a.Because)
 		}
