@@ -145,14 +145,19 @@ func fillFrom(ctx context.Context, s *server, network, names int) error {
 		if err != nil {
 			return err
 		}
-		answered := false
-		for tries := 0; !answered && tries < 5; tries++ {
-			if answered, err = exchange(c, packet, reply, 2*time.Second); err != nil {
+		good := false
+		for deadline := time.Now().Add(time.Minute); !good; {
+			answered, err := exchange(c, packet, reply, 2*time.Second)
+			if err != nil {
 				return err
 			}
-		}
-		if !answered || reply[3]&15 != dns.RcodeSuccess || reply[7] != 1 {
-			return fmt.Errorf("%s: no address", fillName(i))
+			good = answered && reply[3]&15 == dns.RcodeSuccess && reply[7] == 1
+			if !good && (time.Now().After(deadline) || ctx.Err() != nil) {
+				return fmt.Errorf("%s: no address (a reply: %v, header %x)", fillName(i), answered, reply[:12])
+			}
+			if answered && !good { // a failure is remembered for 5 s
+				time.Sleep(time.Second)
+			}
 		}
 	}
 	return ctx.Err()
