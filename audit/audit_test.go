@@ -18,6 +18,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"cordon/audit/tlog"
+	"cordon/audit/tlog/tlogtest"
 	"cordon/blocklog"
 )
 
@@ -57,7 +58,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	return &site{t: t, blocklog: dir + "/blocklog", log: dir + "/audit", skey: skey, signer: signer, verifier: verifier, now: noon}
 }
 
@@ -65,7 +66,7 @@ func newSite(t *testing.T) *site {
 func (s *site) copy(t *testing.T) *site {
 	t.Helper()
 	c := *s
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	c.t, c.blocklog, c.log = t, dir+"/blocklog", dir+"/audit"
 	for from, to := range map[string]string{s.blocklog: c.blocklog, s.log: c.log} {
 		if err := os.CopyFS(to, os.DirFS(from)); err != nil {

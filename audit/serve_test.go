@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"cordon/audit/tlog"
+	"cordon/audit/tlog/tlogtest"
 	"cordon/blocklog"
 	"cordon/signing"
 )
@@ -182,7 +183,7 @@ func TestAnAuditorServesHoldersOfACertificateAndVerifiesFromAfar(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.block("a.example", "b.example")
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	ca := newAuthority(t)
 	ca.write(dir+"/ca.pem", "CERTIFICATE", ca.cert.Raw)
 	server, serverKey := ca.leaf(dir, "server")
@@ -331,7 +332,7 @@ func TestWhatIsWrongWithAConfigurationIsNamed(t *testing.T) {
 
 func TestAnAuditorThatCannotStartLeavesNothingOpen(t *testing.T) {
 	s := newSite(t)
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	if err := signing.WriteSecret(dir+"/audit.key", signing.KindNoteSigner, []byte(s.skey), []byte("x"), 1); err != nil {
 		t.Fatal(err)
 	}

@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"cordon/audit/tlog"
+	"cordon/audit/tlog/tlogtest"
 	"cordon/blocklog"
 )
 
 // rawOf journals decisions and gives the records back as a reader sees them.
 func rawOf(t *testing.T, decisions []blocklog.Decision) (records []blocklog.Record, raws [][]byte) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	j, err := blocklog.Open(dir, blocklog.Options{})
 	if err != nil {
 		t.Fatal(err)

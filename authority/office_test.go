@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cordon/audit/tlog"
+	"cordon/audit/tlog/tlogtest"
 	"cordon/blocklist"
 	"cordon/signing"
 )
@@ -49,7 +50,7 @@ type bureau struct {
 
 func found(t *testing.T) *bureau {
 	t.Helper()
-	b := &bureau{t: t, dir: filepath.Join(t.TempDir(), "authority"), now: time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC)}
+	b := &bureau{t: t, dir: filepath.Join(tlogtest.Dir(t), "authority"), now: time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC)}
 	identity, recipient, err := signing.GenerateIdentity()
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"cordon/audit/tlog"
+	"cordon/audit/tlog/tlogtest"
 )
 
 // small is a log without meaning and its mirror.
@@ -29,7 +30,7 @@ type small struct {
 
 func newSmall(t testing.TB) *small {
 	t.Helper()
-	s := &small{t: t, source: filepath.Join(t.TempDir(), "served")}
+	s := &small{t: t, source: filepath.Join(tlogtest.Dir(t), "served")}
 	var err error
 	if s.skey, s.vkey, err = tlog.GenerateKey(auditOrigin); err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 
 	"cordon/audit"
 	"cordon/audit/tlog"
+	"cordon/audit/tlog/tlogtest"
 	"cordon/authority"
 	"cordon/blocklist"
 	"cordon/blocklog"
@@ -84,7 +85,7 @@ func newWorld(t testing.TB) *world {
 	if err := built(); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, dir: t.TempDir(), now: start.Add(2 * time.Hour)}
+	w := &world{t: t, dir: tlogtest.Dir(t), now: start.Add(2 * time.Hour)}
 	w.must(os.CopyFS(w.dir, os.DirFS(builtIn)))
 	w.must(filepath.WalkDir(w.path("keys"), ownersOnly))
 	w.must(filepath.WalkDir(w.path("authority/keys"), ownersOnly))

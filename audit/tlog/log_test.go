@@ -17,6 +17,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/mod/sumdb/note"
+
+	"cordon/audit/tlog/tlogtest"
 )
 
 func TestMain(m *testing.M) {
@@ -74,7 +76,7 @@ func TestASignerKeyGivesItsVerifierKey(t *testing.T) {
 			t.Errorf("%q gives %q", bad, got)
 		}
 	}
-	path := t.TempDir() + "/audit.vkey"
+	path := tlogtest.Dir(t) + "/audit.vkey"
 	if err := os.WriteFile(path, []byte(vkey+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +89,7 @@ func TestASignerKeyGivesItsVerifierKey(t *testing.T) {
 }
 
 func TestWhatIsAppendedIsPublishedInOrderAndVerifies(t *testing.T) {
-	dir := t.TempDir() + "/log"
+	dir := tlogtest.Dir(t) + "/log"
 	signer, verifier := keys(t)
 	l := open(t, dir, signer)
 	want := leavesOf(601)
@@ -129,7 +131,7 @@ func TestWhatIsAppendedIsPublishedInOrderAndVerifies(t *testing.T) {
 }
 
 func TestTheWriterAndTheModelAgreeOnEveryFile(t *testing.T) {
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	signer, _ := keys(t)
 	l := open(t, dir, signer)
 	appendLeaves(t, l, leavesOf(515)...)
@@ -145,7 +147,7 @@ func TestTheWriterAndTheModelAgreeOnEveryFile(t *testing.T) {
 }
 
 func TestASecondWriterIsTold(t *testing.T) {
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	signer, _ := keys(t)
 	l := open(t, dir, signer)
 	if _, err := Open(t.Context(), dir, signer, Options{}); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
@@ -158,7 +160,7 @@ func TestASecondWriterIsTold(t *testing.T) {
 }
 
 func TestAnotherKeyCannotContinueALog(t *testing.T) {
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	signer, _ := keys(t)
 	if err := open(t, dir, signer).Close(t.Context()); err != nil {
 		t.Fatal(err)
@@ -171,7 +173,7 @@ func TestAnotherKeyCannotContinueALog(t *testing.T) {
 }
 
 func TestALeafThatIsTooLongIsRefusedAndTheLongestIsNot(t *testing.T) {
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	signer, verifier := keys(t)
 	l := open(t, dir, signer)
 	if _, err := l.Append(t.Context(), []byte("a"), make([]byte, MaxLeaf+1)); err == nil {
@@ -190,7 +192,7 @@ func TestALeafThatIsTooLongIsRefusedAndTheLongestIsNot(t *testing.T) {
 }
 
 func TestConcurrentAppendsKeepTheirLeavesInARow(t *testing.T) {
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	signer, verifier := keys(t)
 	l := open(t, dir, signer)
 	var wg sync.WaitGroup
@@ -217,7 +219,7 @@ func TestConcurrentAppendsKeepTheirLeavesInARow(t *testing.T) {
 }
 
 func TestAFailedWriteIsReportedAndTheLogGoesOn(t *testing.T) {
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	signer, verifier := keys(t)
 	l := open(t, dir, signer)
 	// Permissions do not stop root: a file where a folder is needed does.
@@ -268,7 +270,7 @@ func appendUntilKilled(dir, skey string) {
 }
 
 func TestKillingTheWriterLosesNoLeafThatWasAcknowledged(t *testing.T) {
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	skey, vkey, err := GenerateKey("isp.example/audit")
 	if err != nil {
 		t.Fatal(err)
@@ -330,7 +332,7 @@ func TestKillingTheWriterLosesNoLeafThatWasAcknowledged(t *testing.T) {
 
 func BenchmarkOpenAppendPublishClose(b *testing.B) {
 	signer, _ := keys(b)
-	dir := b.TempDir()
+	dir := tlogtest.Dir(b)
 	for b.Loop() {
 		l, err := Open(b.Context(), dir, signer, Options{})
 		if err != nil {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/note"
+
+	"cordon/audit/tlog/tlogtest"
 )
 
 // sizes around every edge of the tile layout.
@@ -298,7 +300,7 @@ func TestCheckpointsOfOtherKeysAndShapesAreRefused(t *testing.T) {
 }
 
 func TestOnlyPathsOfTheLayoutAreRead(t *testing.T) {
-	dir := t.TempDir()
+	dir := tlogtest.Dir(t)
 	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
