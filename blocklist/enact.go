@@ -101,6 +101,9 @@ func (w *Watcher) refresh(ctx context.Context) error {
 	var l *Loaded
 	if err == nil {
 		if l = w.heldAs(a); l == nil {
+			if w.c.Making != nil {
+				defer w.c.Making()()
+			}
 			l, err = w.opener.open(ctx, a, OriginFetch)
 		}
 	}

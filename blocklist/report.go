@@ -145,7 +145,8 @@ func (w *Watcher) current() {
 // It stays in force: what is blocked by law does not become free because somebody
 // withholds the newer list.
 func (w *Watcher) checkOverdue() {
-	overdue := w.running != nil && !w.c.Clock().Before(w.running.List.ValidUntil)
+	now := w.c.Clock()
+	overdue := w.running != nil && !now.Before(w.running.List.ValidUntil)
 	if overdue && !w.overdue {
 		w.log.Error("list is overdue: it is still enforced, but the authority has to publish", "serial", w.running.List.Serial, "valid_until", w.running.List.ValidUntil)
 	}
@@ -155,7 +156,17 @@ func (w *Watcher) checkOverdue() {
 		value = 1
 	}
 	w.c.Metrics.overdue.WithLabelValues(w.c.Name).Set(value)
-	w.c.Metrics.reviews.WithLabelValues(w.c.Name).Set(float64(Catalogue{w.running}.Overdue(w.c.Clock())))
+	// Reviews are due by the day, and to count them is to walk the whole list.
+	if c := (counted{w.running, now.UTC().Truncate(24 * time.Hour)}); c != w.counted {
+		w.counted = c
+		w.c.Metrics.reviews.WithLabelValues(w.c.Name).Set(float64(Catalogue{w.running}.Overdue(now)))
+	}
+}
+
+// counted is when, and of which list, the overdue reviews were counted.
+type counted struct {
+	list *Loaded
+	day  time.Time
 }
 
 // next is how long to wait after a refresh: a poll, less after a failure, and not

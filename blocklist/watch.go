@@ -46,6 +46,11 @@ type Config struct {
 
 	// Canary tries each new list on a part of the traffic first; nil for not.
 	Canary *Canary
+
+	// Making, if not nil, is called before a list that was fetched is opened, and
+	// what it returns when the list is in force or refused: what comes between
+	// keeps a processor busy, for seconds where a list is long.
+	Making func() (made func())
 }
 
 const (
@@ -80,6 +85,7 @@ type Watcher struct {
 	held     *held     // a list that waits for a person's word; nil if none, or not fetched again since the start
 	trying   *trying   // a list that is on trial; nil if none
 	overdue  bool      // running is past its valid_until, and this was said
+	counted  counted   // overdue reviews
 	failures int       // in a row
 	told     told      // the last refusal in the journal
 	toldAt   time.Time // when

@@ -56,6 +56,7 @@ func (r *Resolver) watch(c *ListConfig) (*blocklist.Watcher, error) {
 		Recorder:   r.journal,
 		Metrics:    r.listMetrics,
 		Logger:     r.log,
+		Making:     r.aside.begin,
 		Apply: func(l *blocklist.Loaded) error {
 			if err := r.policy.Apply(l.Name, l.List, l.Index); err != nil {
 				return err

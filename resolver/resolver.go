@@ -81,6 +81,7 @@ type Resolver struct {
 
 	server         *transport.Server
 	watchers       []*blocklist.Watcher
+	aside          aside
 	protected      atomic.Pointer[blocklist.Protected] // names that no list takes down without a person's word
 	protectedStale atomic.Bool                         // their files have changed and cannot be read
 	traffic        *blocklist.Popularity               // nil: not counted
@@ -258,7 +259,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 	defer endBelow()
 	var background errgroup.Group
 	for _, w := range r.watchers {
-		background.Go(func() error { return w.Run(below) })
+		background.Go(func() error { giveWay(); return w.Run(below) })
 	}
 	background.Go(func() error { return r.times.run(below) })
 	background.Go(func() error { return r.iterator.Run(below) })
