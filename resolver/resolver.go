@@ -261,6 +261,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 	for _, w := range r.watchers {
 		background.Go(func() error { giveWay(); return w.Run(below) })
 	}
+	background.Go(func() error { return newCollector().run(below) })
 	background.Go(func() error { return r.times.run(below) })
 	background.Go(func() error { return r.iterator.Run(below) })
 	if r.renewals != nil {

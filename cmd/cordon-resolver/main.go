@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,12 +25,6 @@ func command() *cobra.Command {
 	root.AddCommand(runCommand(), checkConfigCommand(), statusCommand(), whyCommand(), listCommand(), flushCommand(), exportsCommand(), blocklogCommand(), program.Identity("lists[].identity"))
 	return root
 }
-
-// collectAt is how much the heap may grow before it is collected, in percent of
-// what is in use. Nearly all of that is caches, which change slowly: collecting
-// twice as often as Go does by default costs little, and saves a quarter of the
-// memory (docs/performance.md).
-const collectAt = 50
 
 const defaultConfig = "/etc/cordon/cordon-resolver.yaml"
 
@@ -55,9 +48,6 @@ func runCommand() *cobra.Command {
 		log, err := daemon.Logger(os.Stderr, conf.LogLevel)
 		if err != nil {
 			return fmt.Errorf("%s: %w", *config, err)
-		}
-		if usual := debug.SetGCPercent(collectAt); usual != 100 {
-			debug.SetGCPercent(usual) // GOGC says otherwise
 		}
 		return daemon.Run(cmd.Context(), func(ctx context.Context) error {
 			r, err := resolver.New(*conf, resolver.Surroundings{
