@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"cordon/durable"
 )
 
 // Options of a journal; zero values mean the defaults.
@@ -163,7 +165,7 @@ func (j *Journal) Close() error {
 	if torn {
 		errs = append(errs, f.Truncate(j.size))
 	}
-	errs = append(errs, f.Sync(), f.Close(), j.lock.Close())
+	errs = append(errs, f.Sync(), f.Close(), durable.Unlock(j.lock))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close block log %s: %w", j.dir, err)
 	}

@@ -61,7 +61,7 @@ func Open(dir string, o Options) (*Journal, error) {
 		ended: make(chan struct{}),
 	}
 	if err := j.openNewest(); err != nil {
-		lock.Close()
+		_ = durable.Unlock(lock)
 		return nil, err
 	}
 	go j.syncLoop()

@@ -28,6 +28,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+
+	"cordon/durable"
 )
 
 // openTimeout bounds the wait for a checkpoint when a log is opened: a full disk
@@ -97,7 +99,7 @@ func Open(ctx context.Context, dir string, signer note.Signer, o Options) (*Log,
 	quiet.Do(func() { redirect(o.Logger) })
 	l, err := start(ctx, dir, signer, o)
 	if err != nil {
-		lock.Close()
+		_ = durable.Unlock(lock)
 		return nil, fmt.Errorf("open transparency log %s: %w", dir, err)
 	}
 	l.lock = lock
@@ -109,7 +111,7 @@ func Open(ctx context.Context, dir string, signer note.Signer, o Options) (*Log,
 	}
 	if err != nil {
 		l.cancel()
-		lock.Close()
+		_ = durable.Unlock(lock)
 		return nil, fmt.Errorf("open transparency log %s: %w", dir, err)
 	}
 	return l, nil
@@ -309,7 +311,7 @@ func (l *Log) Close(ctx context.Context) error {
 	l.closed = true
 	err := l.shutdown(ctx)
 	l.cancel()
-	if err = errors.Join(err, l.lock.Close()); err != nil {
+	if err = errors.Join(err, durable.Unlock(l.lock)); err != nil {
 		return fmt.Errorf("close transparency log %s: %w", l.dir, err)
 	}
 	return nil

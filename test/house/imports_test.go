@@ -49,7 +49,7 @@ var allowed = []struct {
 	{"cordon/signing", []string{"cordon/durable"}},
 	{"cordon/authority", []string{"cordon/blocklist", "cordon/signing", "cordon/audit/tlog", "cordon/configs", "cordon/durable"}},
 	{"cordon/blocklog", []string{"cordon/durable"}},
-	{"cordon/audit/tlog", nil},
+	{"cordon/audit/tlog", []string{"cordon/durable"}},
 	{"cordon/audit/tlog/tlogtest", nil},
 	{"cordon/audit", []string{"cordon/audit/tlog", "cordon/blocklog", "cordon/signing", "cordon/durable"}},
 	{"cordon/oversight", []string{"cordon/audit", "cordon/audit/tlog", "cordon/authority", "cordon/blocklist", "cordon/blocklog", "cordon/signing", "cordon/durable"}},
