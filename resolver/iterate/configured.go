@@ -140,9 +140,13 @@ func (r *Resolver) distrusted(name string, now time.Time) bool {
 	return ok && (until.IsZero() || now.Before(until))
 }
 
+// extendedErrorNegativeTrustAnchor says that nothing was validated here since the
+// operator wants it so (draft-farrokhi-dnsop-ede-nta).
+const extendedErrorNegativeTrustAnchor uint16 = 33
+
 // distrust is how the configuration makes z insecure, and for how long.
 func (t *task) distrust(z *zone) time.Duration {
-	z.status, z.code, z.text = dnssec.Insecure, dns.ExtendedErrorCodeOther, "negative trust anchor at "+z.name
+	z.status, z.code, z.text = dnssec.Insecure, extendedErrorNegativeTrustAnchor, "negative trust anchor at "+z.name
 	if until := t.r.negative[z.name]; !until.IsZero() {
 		return until.Sub(t.today())
 	}

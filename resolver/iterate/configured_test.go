@@ -122,7 +122,11 @@ func TestNegativeTrustAnchorHoldsUntilItsEnd(t *testing.T) {
 	r := n.resolver(func(c *Config) {
 		c.NegativeAnchors = []NegativeAnchor{{Name: "Example.com", Until: n.clock().Add(10 * time.Minute)}}
 	})
-	expect(t, ask(t, r, "www.example.com. A"), dns.RcodeSuccess, dnssec.Insecure, "192.0.2.80")
+	res := ask(t, r, "www.example.com. A")
+	expect(t, res, dns.RcodeSuccess, dnssec.Insecure, "192.0.2.80")
+	if len(res.EDE) != 1 || res.EDE[0].Code != 33 { // Negative Trust Anchor
+		t.Errorf("extended errors %v, want 33 alone", res.EDE)
+	}
 	n.pass(11 * time.Minute)
 	expectFailure(t, ask(t, r, "alias.example.com. A"), dns.ExtendedErrorCodeSignatureExpired)
 }
