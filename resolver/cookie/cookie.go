@@ -1,6 +1,8 @@
 // Package cookie makes and checks DNS server cookies (RFC 7873, RFC 9018): what a
 // client sends back to show that its address is its own. A cookie binds the
-// client's address and its own cookie, and nothing about clients is kept.
+// client's address and its own cookie, and nothing about clients is kept. For
+// queries to servers, in which the resolver is the client, it knows where in a
+// message the cookie stands.
 package cookie
 
 import (
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dchest/siphash"
+	"github.com/miekg/dns"
 )
 
 const (
@@ -21,6 +24,8 @@ const (
 
 	clientLen = 8
 	serverLen = 16
+	// ClientDigits is the length of a client's part as In gives it (RFC 7873 §4).
+	ClientDigits = 2 * clientLen
 	// Len is the length of a whole cookie, client's and server's part.
 	Len = clientLen + serverLen
 
@@ -55,6 +60,19 @@ func ParseSecrets(text []byte) (Secrets, error) {
 		return nil, errors.New("give one secret, and up to two more that were or will be used")
 	}
 	return all, nil
+}
+
+// In is the cookie in m, the client's part and the server's, in hexadecimal; ""
+// where there is none.
+func In(m *dns.Msg) string {
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if c, ok := o.(*dns.EDNS0_COOKIE); ok {
+				return c.Cookie
+			}
+		}
+	}
+	return ""
 }
 
 // State is what a client's cookie option says.

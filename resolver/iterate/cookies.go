@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"cordon/resolver/cookie"
 )
 
 // DNS cookies as a client (RFC 7873 §5.3, RFC 9018): each server has a client
@@ -14,9 +16,9 @@ import (
 // or to a forger. What the server adds to it is sent back, and from then on a
 // reply by UDP without the cookie is not believed: the Exchange sees to it.
 
-// cookie is what is known of a server's cookies. Both parts are in hexadecimal,
+// cookies is what is known of a server's cookies. Both parts are in hexadecimal,
 // as miekg/dns has them.
-type cookie struct {
+type cookies struct {
 	client string    // "" before the first query
 	made   time.Time // when client was
 	server string    // as it was given last; "" before
@@ -36,13 +38,13 @@ const (
 
 // Lengths of a cookie's parts in hexadecimal digits (RFC 7873 §4).
 const (
-	clientCookieLen    = 2 * 8
+	clientCookieLen    = cookie.ClientDigits
 	minServerCookieLen = 2 * 8
 	maxServerCookieLen = 2 * 32
 )
 
 // fresh is the server's part, if it is good still.
-func (c *cookie) fresh(now time.Time) string {
+func (c *cookies) fresh(now time.Time) string {
 	if now.Sub(c.given) >= serverCookieAge {
 		return ""
 	}
@@ -82,7 +84,7 @@ func (s *servers) learnCookie(addr netip.Addr, sent string, msg *dns.Msg, stream
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := &s.state(addr).cookie
-	got := cookieIn(msg)
+	got := cookie.In(msg)
 	switch given := len(got) - clientCookieLen; {
 	case got == "" && stream:
 		c.server = ""
@@ -104,16 +106,4 @@ func (s *servers) dropCookie(addr netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state(addr).cookie.offUntil = s.clock().Add(plainTime)
-}
-
-// cookieIn is the cookie in m, or "".
-func cookieIn(m *dns.Msg) string {
-	if opt := m.IsEdns0(); opt != nil {
-		for _, o := range opt.Option {
-			if c, ok := o.(*dns.EDNS0_COOKIE); ok {
-				return c.Cookie
-			}
-		}
-	}
-	return ""
 }

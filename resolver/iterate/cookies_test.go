@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"cordon/resolver/cookie"
 	"cordon/resolver/dnssec"
 )
 
@@ -21,7 +22,7 @@ type cookieServer struct {
 }
 
 func (c *cookieServer) behave(q *dns.Msg, stream bool, honest func() *dns.Msg) (*dns.Msg, error) {
-	cookie := cookieIn(q)
+	cookie := cookie.In(q)
 	way := ""
 	if stream {
 		way = "tcp "
@@ -120,7 +121,7 @@ func TestABadCookieCostsOneMoreQueryAndThenTCP(t *testing.T) {
 func TestAServerThatDoesNotUnderstandCookiesIsAskedWithout(t *testing.T) {
 	old := func(chokes func(q *dns.Msg) (*dns.Msg, error)) func(*dns.Msg, bool, func() *dns.Msg) (*dns.Msg, error) {
 		return func(q *dns.Msg, _ bool, honest func() *dns.Msg) (*dns.Msg, error) {
-			if cookieIn(q) == "" {
+			if cookie.In(q) == "" {
 				return honest(), nil
 			}
 			return chokes(q)
@@ -178,7 +179,7 @@ func TestAServerThatGivesNoCookiesAnyMoreIsAskedByTCPOnce(t *testing.T) {
 	s.own = ""
 	n.server(otherAddr).behave = func(q *dns.Msg, stream bool, honest func() *dns.Msg) (*dns.Msg, error) {
 		m, err := s.behave(q, stream, honest)
-		if !stream && len(cookieIn(q)) > clientCookieLen { // as the Exchange has it
+		if !stream && len(cookie.In(q)) > clientCookieLen { // as the Exchange has it
 			return nil, doubtful{errors.New("no cookie"), false}
 		}
 		return m, err

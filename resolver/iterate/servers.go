@@ -24,7 +24,7 @@ type server struct {
 	spokeEDNS      bool          // has answered with an OPT record
 	plainUntil     time.Time     // to be asked without EDNS until then
 	streamUntil    time.Time     // alters the case of names, so is asked by TCP until then
-	cookie         cookie
+	cookie         cookies
 }
 
 // lameness is of a server for a zone: it may be good for others.

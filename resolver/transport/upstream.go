@@ -14,6 +14,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"cordon/resolver/cookie"
 )
 
 // UpstreamConfig says how authoritative servers are asked. All may be left out.
@@ -127,7 +129,7 @@ func (u *Upstream) ask(ctx context.Context, server netip.AddrPort, query *dns.Ms
 		return nil, err
 	}
 	if !stream {
-		a.cookie = cookieIn(query)
+		a.cookie = cookie.In(query)
 	}
 	return exchange(ctx, server, a)
 }
@@ -231,35 +233,19 @@ func (a *asked) match(packet []byte) (*dns.Msg, error) {
 	return reply, a.checkCookie(reply)
 }
 
-// clientCookieLen is the length of a client cookie in hexadecimal digits
-// (RFC 7873 §4).
-const clientCookieLen = 2 * 8
-
 // checkCookie wants the client's cookie back; where there was a server's too, the
 // server gives cookies, and a reply without is not its (RFC 7873 §5.3).
 func (a *asked) checkCookie(reply *dns.Msg) error {
 	if a.cookie == "" {
 		return nil
 	}
-	switch got := cookieIn(reply); {
-	case got == "" && len(a.cookie) > clientCookieLen:
+	switch got := cookie.In(reply); {
+	case got == "" && len(a.cookie) > cookie.ClientDigits:
 		return errNoCookie
-	case got != "" && (len(got) < clientCookieLen || got[:clientCookieLen] != a.cookie[:clientCookieLen]):
+	case got != "" && (len(got) < cookie.ClientDigits || got[:cookie.ClientDigits] != a.cookie[:cookie.ClientDigits]):
 		return errMismatch
 	}
 	return nil
-}
-
-// cookieIn is the cookie in m, in hexadecimal, or "".
-func cookieIn(m *dns.Msg) string {
-	if opt := m.IsEdns0(); opt != nil {
-		for _, o := range opt.Option {
-			if c, ok := o.(*dns.EDNS0_COOKIE); ok {
-				return c.Cookie
-			}
-		}
-	}
-	return ""
 }
 
 // unpack decodes a message and, unlike dns.Msg.Unpack, takes none that has

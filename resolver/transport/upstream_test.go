@@ -17,6 +17,8 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sys/unix"
+
+	"cordon/resolver/cookie"
 )
 
 // udpServer answers each datagram with what reply sends, until the test ends.
@@ -526,7 +528,7 @@ func TestUpstreamHoldsServersToTheirCookies(t *testing.T) {
 			switch {
 			case tt.doubted && (reply != nil || !errors.As(err, &e) || e.AlteredCase() || testutil.ToFloat64(u.m.noCookie) != 1):
 				t.Errorf("reply %v, %v, counted %v", reply, err, testutil.ToFloat64(u.m.noCookie))
-			case !tt.doubted && (err != nil || len(reply.Answer) != 1 || tt.then != "-" && cookieIn(reply) != tt.then):
+			case !tt.doubted && (err != nil || len(reply.Answer) != 1 || tt.then != "-" && cookie.In(reply) != tt.then):
 				t.Errorf("reply %v, %v", reply, err)
 			}
 			if got := testutil.ToFloat64(u.m.nearMisses); got != tt.misses {

@@ -30,12 +30,12 @@ var allowed = []struct {
 	{"cordon/cmd/internal/...", []string{"cordon/signing"}},
 
 	{"cordon/resolver", []string{"cordon/resolver/...", "cordon/blocklist", "cordon/rpz/...", "cordon/blocklog", "cordon/signing", "cordon/configs"}},
-	{"cordon/resolver/transport", []string{"cordon/resolver/wire", "cordon/blocklog"}},
+	{"cordon/resolver/transport", []string{"cordon/resolver/wire", "cordon/resolver/cookie", "cordon/blocklog"}},
 	{"cordon/resolver/wire", nil},
 	{"cordon/resolver/policy", []string{"cordon/resolver/wire", "cordon/blocklist", "cordon/blocklog"}},
 	{"cordon/resolver/cache", []string{"cordon/resolver/wire", "cordon/resolver/dnssec"}},
 	{"cordon/resolver/anchors", []string{"cordon/resolver/dnssec", "cordon/durable"}},
-	{"cordon/resolver/iterate", []string{"cordon/resolver/iterate/...", "cordon/resolver/dnssec", "cordon/resolver/cache"}},
+	{"cordon/resolver/iterate", []string{"cordon/resolver/iterate/...", "cordon/resolver/dnssec", "cordon/resolver/cache", "cordon/resolver/cookie"}},
 	{"cordon/resolver/iterate/...", []string{"cordon/resolver/dnssec", "cordon/resolver/cache"}},
 	{"cordon/resolver/dnssec", nil},
 	{"cordon/resolver/local", []string{"cordon/resolver/wire"}},
@@ -44,7 +44,7 @@ var allowed = []struct {
 	{"cordon/resolver/fairuse", nil},
 
 	{"cordon/blocklist", []string{"cordon/signing", "cordon/durable"}},
-	{"cordon/rpz", []string{"cordon/blocklist", "cordon/durable"}},
+	{"cordon/rpz", []string{"cordon/blocklist", "cordon/signing", "cordon/durable"}},
 	{"cordon/rpz/feed", []string{"cordon/rpz", "cordon/durable"}},
 	{"cordon/signing", []string{"cordon/durable"}},
 	{"cordon/authority", []string{"cordon/blocklist", "cordon/signing", "cordon/audit/tlog", "cordon/configs", "cordon/durable"}},
