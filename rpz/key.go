@@ -2,6 +2,7 @@ package rpz
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -10,10 +11,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"cordon/signing"
 )
 
 // Key signs messages between the primary and one peer, or several (TSIG, RFC 8945).
@@ -46,19 +48,11 @@ const (
 // them: "hmac-sha256:NAME:SECRET", the secret in base64. Lines that are empty or
 // begin with # say nothing. The file must be closed to others.
 func ReadKeys(path string) (Keys, error) {
-	f, err := os.Open(path)
+	text, err := signing.ReadOwnersFile(path, maxKeyFile)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s: mode %04o lets others read the keys; chmod 600 it, and make new keys", path, mode)
-	}
-	keys, err := parseKeys(io.LimitReader(f, maxKeyFile))
+	keys, err := parseKeys(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("%s:%w", path, err)
 	}

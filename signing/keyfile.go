@@ -121,7 +121,7 @@ func WriteSecret(path, kind string, secret, passphrase []byte, logN int) error {
 // is wrong; other errors where the file can be read by others than its owner, is
 // no file of this format, or holds another kind of secret.
 func ReadSecret(path, kind string, passphrase []byte) ([]byte, error) {
-	sealed, err := readOwnersFile(path, maxSecretFile)
+	sealed, err := ReadOwnersFile(path, maxSecretFile)
 	if err != nil {
 		return nil, fmt.Errorf("read secret: %w", err)
 	}
@@ -140,7 +140,7 @@ func Passphrase(file, env string, prompt func(label string) ([]byte, error)) ([]
 	var passphrase []byte
 	switch value := os.Getenv(env); {
 	case file != "":
-		b, err := readOwnersFile(file, maxSecretFile)
+		b, err := ReadOwnersFile(file, maxSecretFile)
 		if err != nil {
 			return nil, fmt.Errorf("passphrase file: %w", err)
 		}
@@ -236,8 +236,9 @@ func openSecret(kind string, sealed, passphrase []byte) ([]byte, error) {
 	return secret, nil
 }
 
-// readOwnersFile reads a small file that nobody but its owner may read.
-func readOwnersFile(path string, max int64) ([]byte, error) {
+// ReadOwnersFile reads a file of secrets, of max bytes at most, which nobody but its
+// owner may read or write.
+func ReadOwnersFile(path string, max int64) ([]byte, error) {
 	// Without O_NONBLOCK a named pipe in its place would block us here.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
