@@ -1,36 +1,20 @@
 package resolver
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sys/unix"
 
 	"cordon/blocklog"
 )
 
-// fedOnSmallDisk is a resolver whose feeds' log, and nothing else, stands on a file
-// system of 64 KiB, and what fills it and makes room again.
+// fedOnSmallDisk is a resolver whose feeds' log, and nothing else, stands on a small
+// disk.
 func fedOnSmallDisk(t *testing.T, onFailure string) (f *fed, fill, free func()) {
 	t.Helper()
-	disk := filepath.Join(t.TempDir(), "disk")
-	if err := os.Mkdir(disk, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("mount a tmpfs, which this test has to do where everything has to run: %v", err)
-		}
-		t.Skipf("mount a tmpfs (needs root): %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	disk, fill, free := smallDisk(t)
 	f = newFed(t, newInternet(t, "www.libre.example. 3600 IN A 192.0.2.10"), "evil.example CNAME .")
 	l := f.feeds.log
 	if err := l.journal.Close(); err != nil {
@@ -46,22 +30,6 @@ func fedOnSmallDisk(t *testing.T, onFailure string) (f *fed, fill, free func()) 
 	}
 	l.servfail, l.dir = onFailure == onFailureServfail, c.Dir
 	t.Cleanup(f.close) // before the file system goes
-	ballast := filepath.Join(disk, "ballast")
-	fill = func() {
-		file, err := os.Create(ballast)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		for err == nil {
-			_, err = file.Write(make([]byte, 4096))
-		}
-	}
-	free = func() {
-		if err := os.Remove(ballast); err != nil {
-			t.Fatal(err)
-		}
-	}
 	return f, fill, free
 }
 

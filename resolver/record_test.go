@@ -18,11 +18,10 @@ import (
 	"cordon/resolver/transport"
 )
 
-// onSmallDisk is a resolver whose block log stands on a file system of 64 KiB,
-// and what fills it and makes room again.
-func onSmallDisk(t *testing.T, onFailure string) (r *Resolver, fill, free func()) {
+// smallDisk is a file system of 64 KiB, and what fills it and makes room again.
+func smallDisk(t *testing.T) (disk string, fill, free func()) {
 	t.Helper()
-	disk := filepath.Join(t.TempDir(), "disk")
+	disk = filepath.Join(t.TempDir(), "disk")
 	if err := os.Mkdir(disk, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -37,19 +36,6 @@ func onSmallDisk(t *testing.T, onFailure string) (r *Resolver, fill, free func()
 			t.Error(err)
 		}
 	})
-	r = newResolver(t, newInternet(t, "www.libre.example. 3600 IN A 192.0.2.10"))
-	if err := r.journal.Close(); err != nil {
-		t.Fatal(err)
-	}
-	r.config.Blocklog = BlocklogConfig{Dir: filepath.Join(disk, "blocklog"), OnFailure: onFailure, SpoolBytes: 64 << 10}
-	o := r.config.Blocklog.options(time.Now, r.alarmed)
-	o.SyncInterval = 5 * time.Millisecond
-	var err error
-	if r.journal, err = blocklog.Open(r.config.Blocklog.Dir, o); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.close) // before the file system goes
-	enforce(t, r, 1, "propagande.example")
 	ballast := filepath.Join(disk, "ballast")
 	fill = func() {
 		f, err := os.Create(ballast)
@@ -66,6 +52,26 @@ func onSmallDisk(t *testing.T, onFailure string) (r *Resolver, fill, free func()
 			t.Fatal(err)
 		}
 	}
+	return disk, fill, free
+}
+
+// onSmallDisk is a resolver whose block log stands on a small disk.
+func onSmallDisk(t *testing.T, onFailure string) (r *Resolver, fill, free func()) {
+	t.Helper()
+	disk, fill, free := smallDisk(t)
+	r = newResolver(t, newInternet(t, "www.libre.example. 3600 IN A 192.0.2.10"))
+	if err := r.journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.config.Blocklog = BlocklogConfig{Dir: filepath.Join(disk, "blocklog"), OnFailure: onFailure, SpoolBytes: 64 << 10}
+	o := r.config.Blocklog.options(time.Now, r.alarmed)
+	o.SyncInterval = 5 * time.Millisecond
+	var err error
+	if r.journal, err = blocklog.Open(r.config.Blocklog.Dir, o); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.close) // before the file system goes
+	enforce(t, r, 1, "propagande.example")
 	return r, fill, free
 }
 
