@@ -68,16 +68,9 @@ func wallTime(t time.Time) time.Time { return t.Round(0) }
 
 // run looks at the clock from time to time, until ctx ends.
 func (w *clockWatch) run(ctx context.Context) error {
-	tick := time.NewTicker(lookAtClock)
-	defer tick.Stop()
-	for {
-		w.look()
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
+	w.look()
+	every(ctx, lookAtClock, w.look)
+	return ctx.Err()
 }
 
 // look compares the clock with what passed since the last look, and with what

@@ -43,17 +43,13 @@ func (c *collector) run(ctx context.Context) error {
 	}
 	defer c.set(100)
 	live := []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	tick := time.NewTicker(collectorEvery)
-	defer tick.Stop()
-	for {
+	look := func() {
 		runtimemetrics.Read(live)
 		c.follow(live[0].Value.Uint64())
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
 	}
+	look()
+	every(ctx, collectorEvery, look)
+	return nil
 }
 
 // follow sets the share for so many bytes in use, if it is another than before:

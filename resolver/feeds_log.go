@@ -104,34 +104,17 @@ const pruneEvery = time.Hour
 
 // prune removes old records until ctx ends.
 func (l *feedLog) prune(ctx context.Context) {
-	ticker := time.NewTicker(pruneEvery)
-	defer ticker.Stop()
-	for {
+	look := func() {
 		if _, err := blocklog.Prune(l.dir, math.MaxUint64, l.clock().Add(-l.keep)); err != nil {
 			l.log.Warn("old records of the feeds' log stay", "error", err)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
 	}
+	look()
+	every(ctx, pruneEvery, look)
 }
 
 func (l *feedLog) close() {
 	if err := l.journal.Close(); err != nil {
 		l.log.Error("the feeds' log could not be closed", "dir", l.dir, "error", err)
 	}
-}
-
-// runFeeds keeps the feeds fresh and their log short until ctx ends.
-func (r *Resolver) runFeeds(ctx context.Context) error {
-	var ended = make(chan struct{})
-	go func() {
-		defer close(ended)
-		r.feeds.log.prune(ctx)
-	}()
-	err := r.feeds.Run(ctx)
-	<-ended
-	return err
 }

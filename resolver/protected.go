@@ -61,19 +61,12 @@ func (r *Resolver) followProtected(ctx context.Context) {
 		return
 	}
 	known := look(files)
-	tick := time.NewTicker(protectedPoll)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, protectedPoll, func() {
 		if now := look(files); !same(now, known) {
 			known = now
 			r.rereadProtected()
 		}
-	}
+	})
 }
 
 // rereadProtected puts in force what the files hold now.

@@ -269,7 +269,8 @@ func (r *Resolver) Run(ctx context.Context) error {
 	}
 	background.Go(func() error { return r.anchors.Run(below, r.iterator) })
 	if r.feeds != nil {
-		background.Go(func() error { return r.runFeeds(below) })
+		background.Go(func() error { return r.feeds.Run(below) })
+		background.Go(func() error { r.feeds.log.prune(below); return nil })
 	}
 	background.Go(func() error { r.followProtected(below); return nil })
 	background.Go(func() error { r.retain(below); return nil })
@@ -279,7 +280,12 @@ func (r *Resolver) Run(ctx context.Context) error {
 	if r.control != nil {
 		background.Go(func() error { return r.control.run(below) })
 	}
-	background.Go(func() error { return r.runRPZ(below) })
+	if r.outlet != nil {
+		background.Go(func() error { return r.outlet.Run(below) })
+	}
+	if r.primary != nil {
+		background.Go(func() error { return r.runPrimary(below) })
+	}
 	if r.exporter != nil {
 		background.Go(func() error { return r.exportMetrics(below) })
 	}

@@ -31,16 +31,7 @@ func (r *Resolver) retain(ctx context.Context) {
 	if r.config.Blocklog.Sealed == "" {
 		return
 	}
-	tick := time.NewTicker(retentionLook)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		r.lookAtSealing()
-	}
+	every(ctx, retentionLook, r.lookAtSealing)
 }
 
 // lookAtSealing does it once.

@@ -52,21 +52,13 @@ func (r *Resolver) openRPZ() error {
 	return err
 }
 
-// runRPZ gives the lists to other resolvers until ctx ends.
-func (r *Resolver) runRPZ(ctx context.Context) error {
-	if r.outlet == nil {
-		return nil
-	}
-	if r.primary == nil {
-		return r.outlet.Run(ctx)
-	}
-	made := make(chan error, 1)
-	go func() { made <- r.outlet.Run(ctx) }()
+// runPrimary serves the policy zone until ctx ends.
+func (r *Resolver) runPrimary(ctx context.Context) error {
 	err := r.primary.Run(ctx)
 	if err != nil {
 		r.log.Error("the policy zone is no longer served; restart", "error", err)
 	}
-	return errors.Join(err, <-made)
+	return err
 }
 
 // servedOnwards puts on record, at the start and before any answer, to whom the lists
