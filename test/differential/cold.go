@@ -138,7 +138,7 @@ func coldRound(ctx context.Context, dir string, p program, inet *lab.Internet, p
 	if err != nil {
 		return err
 	}
-	defer r.stop()
+	defer r.Stop()
 	began := time.Now()
 	c := askCold(ctx, r, o.zones, o.atOnce)
 	if err := ctx.Err(); err != nil {

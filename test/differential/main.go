@@ -110,7 +110,7 @@ func runComparison(ctx context.Context, dir string, o *options, out io.Writer) (
 	var all []*resolver
 	defer func() {
 		for _, r := range all {
-			r.stop()
+			r.Stop()
 		}
 	}()
 	for _, p := range o.resolvers {

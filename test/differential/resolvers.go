@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -11,12 +10,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"cordon/test/lab"
+	"cordon/test/stage"
 )
 
 // program is a resolver and how it is configured: DNSSEC validation on, no
@@ -117,12 +116,10 @@ func write(dir, name, content string) (string, error) {
 
 // resolver is a running program.
 type resolver struct {
+	*stage.Process
 	name    string
 	version string
 	at      netip.AddrPort
-	cmd     *exec.Cmd
-	log     *os.File
-	done    chan error // gets what Wait gave
 }
 
 var versionNumber = regexp.MustCompile(`\d+\.\d+\S*|[0-9a-f]{7,}\S*|devel\S*`)
@@ -140,81 +137,35 @@ func start(ctx context.Context, dir string, p program, inet *lab.Internet, known
 	if f.anchor, err = write(dir, "root.ds", f.ds+"\n"); err != nil {
 		return nil, err
 	}
-	r := &resolver{name: p.name, done: make(chan error, 1)}
+	r := &resolver{name: p.name}
 	said, _ := exec.Command(p.says[0], p.says[1:]...).CombinedOutput() // what is not installed fails to start, too
 	r.version = p.name + " " + versionNumber.FindString(string(said))
-	if r.at, err = freePort(); err != nil {
+	port, err := stage.FreePort()
+	if err != nil {
 		return nil, err
 	}
+	r.at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
 	args, err := p.configure(dir, r.at, f)
 	if err != nil {
 		return nil, err
 	}
-	if r.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
+	if r.Process, err = stage.Run(ctx, p.name, dir, args, time.Minute, func(context.Context) error { return r.ready(known) }); err != nil {
 		return nil, err
-	}
-	r.cmd = exec.Command(args[0], args[1:]...)
-	r.cmd.Stdout, r.cmd.Stderr, r.cmd.Dir = r.log, r.log, dir
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := r.cmd.Start(); err != nil {
-		r.log.Close()
-		return nil, fmt.Errorf("start %s: %w", p.name, err)
-	}
-	go func() { r.done <- r.cmd.Wait() }()
-	if err := r.ready(ctx, known); err != nil {
-		r.stop()
-		said, _ := os.ReadFile(r.log.Name())
-		return nil, fmt.Errorf("start %s: %w; it said:\n%s", p.name, err, said[max(0, len(said)-2000):])
 	}
 	return r, nil
 }
 
-func (r *resolver) ready(ctx context.Context, known string) error {
+// ready is nil when the resolver has an address for known; for an empty known, when it
+// answers.
+func (r *resolver) ready(known string) error {
 	m := new(dns.Msg)
 	m.SetQuestion(known, dns.TypeA)
 	if known == "" {
 		m.SetQuestion("localhost.", dns.TypeA)
 	}
-	client := &dns.Client{Timeout: time.Second}
-	for deadline := time.Now().Add(time.Minute); ; {
-		reply, _, err := client.Exchange(m, r.at.String())
-		if err == nil && known != "" && len(reply.Answer) == 0 {
-			err = fmt.Errorf("%s: %s without an address", known, dns.RcodeToString[reply.Rcode])
-		}
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("it does not answer: %w", err)
-		}
-		select {
-		case ended := <-r.done:
-			r.done <- ended
-			return fmt.Errorf("it ended: %v", ended)
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
+	reply, _, err := (&dns.Client{Timeout: time.Second}).Exchange(m, r.at.String())
+	if err == nil && known != "" && len(reply.Answer) == 0 {
+		err = fmt.Errorf("%s: %s without an address", known, dns.RcodeToString[reply.Rcode])
 	}
-}
-
-func (r *resolver) stop() {
-	if err := r.cmd.Process.Signal(syscall.SIGTERM); err == nil {
-		select {
-		case <-r.done:
-		case <-time.After(5 * time.Second):
-			_ = r.cmd.Process.Kill()
-			<-r.done
-		}
-	}
-	r.log.Close()
-}
-
-func freePort() (netip.AddrPort, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort(), nil
+	return err
 }

@@ -30,7 +30,7 @@ func flood(ctx context.Context, dir string, l *laboratory, o *options, out io.Wr
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer s.Stop()
 	for range 2 {
 		for i := range o.known {
 			if reply, _, err := (&dns.Client{Timeout: 5 * time.Second}).ExchangeContext(ctx, knownQuestion(i), s.at.String()); err != nil || len(reply.Answer) != 1 {
@@ -52,7 +52,7 @@ func flood(ctx context.Context, dir string, l *laboratory, o *options, out io.Wr
 	group.Go(func() { errs <- askKnown(until, s, o, &known, &times) })
 	fmt.Fprintf(out, "| after | names asked | answered | CPU, µs each | resident, MiB | most | known: asked | answered | sent on |\n|---|---|---|---|---|---|---|---|---|\n")
 	var last int64
-	usage, err := s.usage()
+	usage, err := s.Usage()
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func flood(ctx context.Context, dir string, l *laboratory, o *options, out io.Wr
 		if err != nil {
 			return err
 		}
-		used, err := s.usage()
+		used, err := s.Usage()
 		if err != nil {
 			return err
 		}

@@ -43,7 +43,7 @@ func millionOf(ctx context.Context, dir, name, some string, l *laboratory, o *op
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer s.Stop()
 	empty, _, err := s.resident()
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ type sample struct {
 
 // measured is what the server spends while ask asks.
 func measured(s *server, l *laboratory, ask func() (sample, error)) (sample, error) {
-	before, err := s.usage()
+	before, err := s.Usage()
 	if err != nil {
 		return sample{}, err
 	}
@@ -109,7 +109,7 @@ func measured(s *server, l *laboratory, ask func() (sample, error)) (sample, err
 	if err != nil {
 		return m, err
 	}
-	after, err := s.usage()
+	after, err := s.Usage()
 	if err != nil {
 		return m, err
 	}

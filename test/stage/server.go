@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
@@ -29,15 +27,12 @@ type Setup struct {
 // Ports of a server; 0 where it does not serve the transport.
 type Ports struct{ DNS, DoT, DoH, DoQ uint16 }
 
-// Server is a running process.
+// Server is a resolver that runs.
 type Server struct {
+	*Process
 	Kind  *Kind
 	Ports Ports
 	Dir   string
-
-	cmd  *exec.Cmd
-	log  *os.File
-	done chan error // gets what Wait gave
 }
 
 // Start starts a server and waits until it resolves, and blocks where it has a
@@ -56,9 +51,9 @@ func (s *Stage) Start(ctx context.Context, k *Kind, setup Setup) (_ *Server, err
 	if setup.List != nil && setup.Source == "" {
 		setup.Source = setup.List.Folder
 	}
-	v := &Server{Kind: k, Dir: dir, done: make(chan error, 1)}
+	v := &Server{Kind: k, Dir: dir}
 	for _, p := range []*uint16{&v.Ports.DNS, &v.Ports.DoT, &v.Ports.DoH, &v.Ports.DoQ} {
-		if *p, err = freePort(); err != nil {
+		if *p, err = FreePort(); err != nil {
 			return nil, err
 		}
 	}
@@ -69,20 +64,12 @@ func (s *Stage) Start(ctx context.Context, k *Kind, setup Setup) (_ *Server, err
 	if err != nil {
 		return nil, err
 	}
-	if v.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
-		return nil, err
-	}
 	cores := strings.Trim(strings.ReplaceAll(fmt.Sprint(setup.Cores), " ", ","), "[]")
-	v.cmd = exec.Command("taskset", append([]string{"-c", cores}, args...)...)
-	v.cmd.Stdout, v.cmd.Stderr, v.cmd.Dir = v.log, v.log, dir
-	if err := v.cmd.Start(); err != nil {
-		return nil, errors.Join(err, v.log.Close())
-	}
-	go func() { v.done <- v.cmd.Wait() }()
-	if err := v.ready(ctx, setup.List); err != nil {
-		said, _ := os.ReadFile(v.log.Name())
-		v.Stop()
-		return nil, fmt.Errorf("start %s: %w; it said:\n%s", k.Name, err, said[max(0, len(said)-2000):])
+	v.Process, err = Run(ctx, k.Name, dir, append([]string{"taskset", "-c", cores}, args...), startsWithin, func(ctx context.Context) error {
+		return v.ready(ctx, setup.List)
+	})
+	if err != nil {
+		return nil, err
 	}
 	return v, nil
 }
@@ -91,27 +78,10 @@ func (s *Stage) Start(ctx context.Context, k *Kind, setup Setup) (_ *Server, err
 const startsWithin = 3 * time.Minute
 
 func (v *Server) ready(ctx context.Context, l *List) error {
-	deadline := time.Now().Add(startsWithin)
-	for {
-		err := v.Leads(ctx, "www."+Site(0), "192.0.2.1")
-		if err == nil && l != nil {
-			err = v.Leads(ctx, "www."+l.Stable(l.Entries-1), StopPage)
-		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case ended := <-v.done:
-			v.done <- ended
-			return fmt.Errorf("it ended: %w", ended)
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("it does not answer: %w", err)
-		}
+	if err := v.Leads(ctx, "www."+Site(0), "192.0.2.1"); err != nil || l == nil {
+		return err
 	}
+	return v.Leads(ctx, "www."+l.Stable(l.Entries-1), StopPage)
 }
 
 // Leads tells whether a name's address is the one given.
@@ -133,54 +103,7 @@ func (v *Server) Leads(ctx context.Context, name, address string) error {
 // Address is where it answers by UDP and TCP.
 func (v *Server) Address() string { return net.JoinHostPort("127.0.0.1", port(v.Ports.DNS)) }
 
-// PID is the process.
-func (v *Server) PID() int { return v.cmd.Process.Pid }
-
-// Alive is nil while the process runs.
-func (v *Server) Alive() error {
-	select {
-	case ended := <-v.done:
-		v.done <- ended
-		said, _ := os.ReadFile(v.log.Name())
-		return fmt.Errorf("%s ended: %w; it said:\n%s", v.Kind.Name, ended, said[max(0, len(said)-2000):])
-	default:
-		return nil
-	}
-}
-
-// Stop ends the process and waits for it.
-func (v *Server) Stop() {
-	if err := v.cmd.Process.Signal(syscall.SIGTERM); err == nil {
-		select {
-		case <-v.done:
-		case <-time.After(5 * time.Second):
-			_ = v.cmd.Process.Kill()
-			<-v.done
-		}
-	}
-	v.log.Close()
-}
-
 func port(p uint16) string { return strconv.Itoa(int(p)) }
-
-// freePort is one that neither TCP nor UDP uses.
-func freePort() (uint16, error) {
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
-		}
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		if err == nil {
-			u.Close()
-		}
-		l.Close()
-		if err == nil {
-			return uint16(l.Addr().(*net.TCPAddr).Port), nil
-		}
-	}
-	return 0, errors.New("no port is free")
-}
 
 // pinSelfAndChildren puts this process and those that it has started on a core.
 // What is started later says itself where it belongs.

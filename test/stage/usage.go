@@ -20,12 +20,10 @@ type Usage struct {
 	Memory       int           // resident, KiB
 }
 
-// Usage of the server.
-func (v *Server) Usage() (Usage, error) { return UsageOf(v.PID()) }
-
-// UsageOf reads the clock of the process's CPU time, which is exact, and holds the
+// Usage reads the clock of the process's CPU time, which is exact, and holds the
 // time of threads that have ended; and proc(5).
-func UsageOf(pid int) (u Usage, err error) {
+func (p *Process) Usage() (u Usage, err error) {
+	pid := p.PID()
 	dir := fmt.Sprintf("/proc/%d/", pid)
 	var t unix.Timespec
 	const scheduler = 2 // CPUCLOCK_SCHED of clock_getcpuclockid(3)
@@ -50,13 +48,13 @@ func UsageOf(pid int) (u Usage, err error) {
 }
 
 // ForgetPeak has Peak begin anew.
-func (v *Server) ForgetPeak() error {
-	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", v.PID()), []byte("5"), 0) // proc_pid_clear_refs(5)
+func (p *Process) ForgetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.PID()), []byte("5"), 0) // proc_pid_clear_refs(5)
 }
 
 // Peak is the most that was resident since ForgetPeak, in KiB.
-func (v *Server) Peak() (int, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.PID()))
+func (p *Process) Peak() (int, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		return 0, err
 	}
