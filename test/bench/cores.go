@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"cordon/test/stage"
 )
@@ -12,15 +11,12 @@ import (
 // The client shares the second core, so answers a second say nothing; what two
 // cores give is twice the ratio of the CPU time that an answer takes.
 func twoCores(ctx context.Context, b *bench) error {
-	l, err := stage.NewList(filepath.Join(b.stage.Dir, "cores"), b.entries)
+	l, err := b.list(ctx, "cores")
 	if err != nil {
 		return err
 	}
-	if err := l.Prepare(ctx, 1, stage.Signed|stage.Zone); err != nil {
-		return err
-	}
-	file := filepath.Join(b.stage.Dir, "questions")
-	if err := (stage.Questions{}).Write(file, b.stage, nil); err != nil {
+	file, err := b.questions()
+	if err != nil {
 		return err
 	}
 	ways := []load{

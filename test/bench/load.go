@@ -73,11 +73,8 @@ func (p *peer) stop() {
 
 // loads has each server loaded once in each case of each round.
 func (b *bench) loads(ctx context.Context, cases []load) error {
-	l, err := stage.NewList(filepath.Join(b.stage.Dir, "list"), b.entries)
+	l, err := b.list(ctx, "list")
 	if err != nil {
-		return err
-	}
-	if err := l.Prepare(ctx, 1, stage.Signed|stage.Zone); err != nil {
 		return err
 	}
 	var peers []*peer

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -142,6 +143,21 @@ type bench struct {
 	stage  *stage.Stage
 	kinds  []*stage.Kind
 	report *report
+}
+
+// list makes the list of a case, in one edition and as a policy zone.
+func (b *bench) list(ctx context.Context, name string) (*stage.List, error) {
+	l, err := stage.NewList(filepath.Join(b.stage.Dir, name), b.entries)
+	if err != nil {
+		return nil, err
+	}
+	return l, l.Prepare(ctx, 1, stage.Signed|stage.Zone)
+}
+
+// questions writes those for names that are cached, for dnsperf.
+func (b *bench) questions() (file string, err error) {
+	file = filepath.Join(b.stage.Dir, "questions")
+	return file, stage.Questions{}.Write(file, b.stage, nil)
 }
 
 // study is a case with servers of its own.

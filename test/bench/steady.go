@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -98,15 +97,12 @@ func (b *bench) pace(ctx context.Context, s *stage.Server, file string, rate flo
 // steady compares latencies at one rate, in many short turns, so that what the
 // machine does besides falls on all alike.
 func steady(ctx context.Context, b *bench) error {
-	l, err := stage.NewList(filepath.Join(b.stage.Dir, "steady"), b.entries)
+	l, err := b.list(ctx, "steady")
 	if err != nil {
 		return err
 	}
-	if err := l.Prepare(ctx, 1, stage.Signed|stage.Zone); err != nil {
-		return err
-	}
-	file := filepath.Join(b.stage.Dir, "questions")
-	if err := (stage.Questions{}).Write(file, b.stage, nil); err != nil {
+	file, err := b.questions()
+	if err != nil {
 		return err
 	}
 	type turn struct {

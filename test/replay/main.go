@@ -215,9 +215,10 @@ func manyFiles(n uint64) error {
 	if limit.Cur >= n {
 		return nil
 	}
+	most := limit.Max
 	limit.Cur, limit.Max = n, max(n, limit.Max)
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("allow %d open files: %w (use a smaller -most)", n, err)
+		return fmt.Errorf("allow %d open files: %w; this machine allows %d, enough for about -most %d (Unbound wants more than three for each client)", n, err, most, most/4)
 	}
 	return nil
 }
