@@ -21,13 +21,15 @@ import (
 	"testing"
 	"time"
 
+	"cordon/test/await"
+
 	"github.com/miekg/dns"
 	"golang.org/x/mod/sumdb/note"
 )
 
 const (
 	resolver = "127.0.0.1:5300"
-	patience = 60 * time.Second // running into it is a failure, never slowness
+	patience = await.Patience // running into it is a failure, never slowness
 )
 
 // demo is a running demo and what its window shows.
@@ -70,7 +72,7 @@ func start(t *testing.T, bin, data string) *demo {
 			t.Logf("the demo's window:\n%s", d.shown())
 		}
 	})
-	d.eventually("the demo runs", func() error {
+	await.Nil(d.t, "the demo runs", func() error {
 		select {
 		case err := <-d.ended:
 			d.ended <- err
@@ -125,21 +127,6 @@ func processesNaming(t *testing.T, path string) (found []string) {
 		}
 	}
 	return found
-}
-
-func (d *demo) eventually(what string, check func() error) {
-	d.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			d.t.Fatalf("%s: not within %v: %v", what, patience, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }
 
 // run runs a program of the demo to its end.
@@ -275,7 +262,7 @@ func TestDemo(t *testing.T) {
 			"audit/checkpoint", "audit/tile", "authority/register/checkpoint", "authority/register/tile",
 			"resolver/resolver.yaml", "auditor/auditor.yaml", "resolver/blocklog", "keys/tls-ca.pem",
 		} {
-			d.eventually("there is "+name, func() error {
+			await.Nil(d.t, "there is "+name, func() error {
 				_, err := os.Stat(filepath.Join(data, name))
 				return err
 			})
@@ -356,19 +343,19 @@ func TestDemo(t *testing.T) {
 		d.authority("sign", "--key", "targets-2")
 		published := time.Now()
 		d.authority("publish")
-		d.eventually("the lifted name resolves", func() error { return resolves("www.propagande.example.", "198.51.100.20", true) })
+		await.Nil(d.t, "the lifted name resolves", func() error { return resolves("www.propagande.example.", "198.51.100.20", true) })
 		t.Logf("the lifted name resolved %v after publish was started", time.Since(published).Round(time.Millisecond))
 		if err := resolves("autre.example.", "127.0.0.1", false); err != nil {
 			t.Error(err)
 		}
-		d.eventually("the window shows the new list", func() error { return d.shows("serial 3") })
+		await.Nil(d.t, "the window shows the new list", func() error { return d.shows("serial 3") })
 	})
 
 	t.Run("a killed resolver is reported, not restarted, and can be started again", func(t *testing.T) {
 		if err := syscall.Kill(d.pid("resolver"), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		d.eventually("the window shows the death", func() error { return d.shows("ENDED         resolver") })
+		await.Nil(d.t, "the window shows the death", func() error { return d.shows("ENDED         resolver") })
 		if _, err := ask("images.example.", dns.TypeA); err == nil {
 			t.Error("somebody answers though the resolver was killed")
 		}
@@ -376,7 +363,7 @@ func TestDemo(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		d.eventually("the resolver started by hand answers", func() error { return resolves("images.example.", "127.0.0.1", false) })
+		await.Nil(d.t, "the resolver started by hand answers", func() error { return resolves("images.example.", "127.0.0.1", false) })
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}

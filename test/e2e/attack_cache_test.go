@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"cordon/test/await"
+
 	"github.com/miekg/dns"
 )
 
@@ -145,7 +147,7 @@ func (s *siege) damageStored(damage func(path string) error, number uint64) {
 // at the metric.
 func (s *siege) alarm(reasons ...string) {
 	s.t().Helper()
-	eventually(s.t(), fmt.Sprintf("a refusal for %q", reasons), func() error {
+	await.Nil(s.t(), fmt.Sprintf("a refusal for %q", reasons), func() error {
 		for _, r := range s.news() {
 			for _, reason := range reasons {
 				if r.Reason == reason {

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"cordon/test/await"
+
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
 
@@ -81,7 +83,7 @@ func TestAChangedByteInEachPublishedFile(t *testing.T) {
 					s.refuses(counted, "incomplete", "signature")
 				} else {
 					// Whether it is taken is for those who read it; if so, for what it means.
-					eventually(t, what+" is taken or refused", func() error {
+					await.Nil(t, what+" is taken or refused", func() error {
 						refused := `cordon_list_updates_total{list="national",result="refused"}`
 						if s.r.metrics()[refused] == counted[refused] && s.inForce() != honest.serial {
 							return fmt.Errorf("neither")

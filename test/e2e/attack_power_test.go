@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"cordon/test/await"
 )
 
 // Power lost at each write of an update, as far as a process can notice: the
@@ -192,7 +194,7 @@ func (s *siege) killedAt(tracer string, at step) {
 func (s *siege) isStored(serial uint64) {
 	s.t().Helper()
 	folder := s.world.path("resolver/lists/national")
-	eventually(s.t(), fmt.Sprintf("list %d is stored", serial), func() error {
+	await.Nil(s.t(), fmt.Sprintf("list %d is stored", serial), func() error {
 		if _, err := os.Stat(filepath.Join(folder, fmt.Sprintf("%020d.tar", serial))); err != nil {
 			return err
 		}

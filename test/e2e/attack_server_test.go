@@ -23,6 +23,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"cordon/test/await"
 )
 
 // hostileServer serves a folder over TLS until it is told otherwise.
@@ -276,7 +278,7 @@ func TestAttacksByTheServer(t *testing.T) {
 	// The two servers that made the resolver wait have been given up by now, or
 	// will be.
 	for name := range patient {
-		eventually(t, name+" is given up", func() error {
+		await.Nil(t, name+" is given up", func() error {
 			s.news()
 			for _, r := range s.others {
 				// A server that is told that nobody listens any more may end its file in

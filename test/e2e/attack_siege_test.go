@@ -12,6 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"cordon/blocklog"
+	"cordon/test/await"
 )
 
 // siege is a world in which somebody else decides what the resolver is shown:
@@ -52,7 +53,7 @@ func (s *siege) begins() {
 	s.show(s.edition().dir)
 	s.starts()
 	s.startAuditor()
-	eventually(s.t(), "every list is in force", func() error { return atLeast(s.r.metrics(), "cordon_ready", 1) })
+	await.Nil(s.t(), "every list is in force", func() error { return atLeast(s.r.metrics(), "cordon_ready", 1) })
 	s.takes()
 	var err error
 	s.log, err = blocklog.OpenReader(s.world.path("resolver/blocklog"), 1)
@@ -155,7 +156,7 @@ func (s *siege) news() (all []refusal) {
 func (s *siege) refuses(before metrics, reasons ...string) {
 	s.t().Helper()
 	var news []refusal
-	eventually(s.t(), "the refusal is in the block log", func() error {
+	await.Nil(s.t(), "the refusal is in the block log", func() error {
 		if news = s.news(); len(news) == 0 {
 			return errors.New("it is not there")
 		}

@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 
+	"cordon/test/await"
+
 	"github.com/miekg/dns"
 )
 
@@ -57,7 +59,7 @@ func TestNothingIsAnsweredUnfiltered(t *testing.T) {
 	if got := addresses(w.ask("www.libre.example", dns.TypeA)); len(got) != 1 || got[0] != "192.0.2.10" {
 		t.Errorf("www.libre.example is at %v", got)
 	}
-	eventually(t, "the missing source raises an alarm", func() error {
+	await.Nil(t, "the missing source raises an alarm", func() error {
 		return atLeast(r.metrics(), `cordon_list_updates_total{list="national",result="refused"}`, 1)
 	})
 	if serial := r.metrics()[`cordon_list_serial{list="national"}`]; serial != 1 {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"cordon/test/await"
+
 	"github.com/miekg/dns"
 )
 
@@ -66,7 +68,7 @@ func TestASignedMistakeIsStopped(t *testing.T) {
 		flood = append(flood, fmt.Sprintf("site%d.ouvert", i))
 	}
 	third := a.list("terrorism", flood...)
-	eventually(t, "the third list is held", func() error {
+	await.Nil(t, "the third list is held", func() error {
 		return atLeast(r.metrics(), `cordon_list_updates_total{list="national",result="held"}`, 1)
 	})
 	expect(false, flood...)
@@ -77,7 +79,7 @@ func TestASignedMistakeIsStopped(t *testing.T) {
 	holds(list("diff", "national", "running", "held"), "site7.ouvert", "8 of 8 differences")
 	w.write("questions", "site1.ouvert\nwww.site2.ouvert\nwww.libre.example\n")
 	holds(list("dry-run", "national", "--questions", w.path("questions")), "+ site1.ouvert A would be blocked", "2 of 3 questions")
-	eventually(t, "the hold is on record", func() error {
+	await.Nil(t, "the hold is on record", func() error {
 		if got := strings.Join(w.written().of("guard.held"), "\n"); !strings.Contains(got, why) {
 			return fmt.Errorf("the block log holds %s", got)
 		}

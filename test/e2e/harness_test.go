@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"cordon/test/await"
 	"cordon/test/lab"
 )
 
@@ -127,20 +128,4 @@ func serveInternet() (stop func() error, err error) {
 // patience bounds how long a test waits for what another process has to do. It
 // is far more than any of it takes on a slow machine: running into it is a
 // failure of the process, never of the machine's speed.
-const patience = 60 * time.Second
-
-// eventually waits until check gives nil, and fails with what it said last.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v: %v", what, patience, err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
+const patience = await.Patience

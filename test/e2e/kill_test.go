@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"cordon/test/await"
 )
 
 const (
@@ -49,7 +51,7 @@ func TestTheResolverIsKilled(t *testing.T) {
 	l := w.load(clients, 2)
 	for i := range kills {
 		before := l.blocked.Load()
-		eventually(t, "clients receive blocked answers", func() error {
+		await.Nil(t, "clients receive blocked answers", func() error {
 			if l.blocked.Load() < before+clients {
 				return fmt.Errorf("%d since the start", l.blocked.Load()-before)
 			}
@@ -96,7 +98,7 @@ func TestTheAuditorIsKilled(t *testing.T) {
 	for i := range kills {
 		a := w.startAuditor()
 		if i%2 == 0 { // else it may die before it has sealed anything
-			eventually(t, "the auditor seals", func() error { return atLeast(a.metrics(), "cordon_audit_records_total", 1) })
+			await.Nil(t, "the auditor seals", func() error { return atLeast(a.metrics(), "cordon_audit_records_total", 1) })
 		}
 		time.Sleep(moment())
 		a.kill9()

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"cordon/test/await"
+
 	"github.com/miekg/dns"
 )
 
@@ -92,7 +94,7 @@ func (w *world) load(clients, floods int) *load {
 // covers waits until clients have had a fitting answer to each question.
 func (l *load) covers() {
 	l.w.t.Helper()
-	eventually(l.w.t, "clients have had an answer to each question", func() error {
+	await.Nil(l.w.t, "clients have had an answer to each question", func() error {
 		for i, q := range loaded {
 			if l.fitting[i].Load() == 0 {
 				return fmt.Errorf("none to %v", q)

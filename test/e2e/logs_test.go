@@ -14,6 +14,7 @@ import (
 	"cordon/audit/tlog"
 	"cordon/blocklist"
 	"cordon/blocklog"
+	"cordon/test/await"
 )
 
 // asked is a question as both logs name it.
@@ -150,7 +151,7 @@ func (w *world) sealsEverything() {
 	w.t.Helper()
 	written := w.written()
 	var sealed recorded
-	eventually(w.t, fmt.Sprintf("the audit log covers the block log up to record %d", written.next-1), func() (err error) {
+	await.Nil(w.t, fmt.Sprintf("the audit log covers the block log up to record %d", written.next-1), func() (err error) {
 		if sealed, err = w.sealed(); err == nil && sealed.next != written.next {
 			err = fmt.Errorf("it covers those up to %d", sealed.next-1)
 		}

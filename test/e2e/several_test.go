@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 
 	"cordon/blocklog"
+	"cordon/test/await"
 )
 
 // Two authorities, each with a root of trust of its own, are enforced side by
@@ -56,7 +57,7 @@ func TestTwoAuthoritiesSideBySide(t *testing.T) {
 	if err := os.WriteFile(timestamp, whole[:len(whole)/2], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the damage raises an alarm", func() error {
+	await.Nil(t, "the damage raises an alarm", func() error {
 		return atLeast(r.metrics(), `cordon_list_updates_total{list="abroad",result="refused"}`, 1)
 	})
 	expect("www.nonsigne.ouvert", "minors", "abroad")
@@ -138,7 +139,7 @@ func TestAListOverHTTPS(t *testing.T) {
 	r.enforces("national", serial)
 
 	before := server.notModified.Load()
-	eventually(t, "the unchanged publication is answered with 304", func() error {
+	await.Nil(t, "the unchanged publication is answered with 304", func() error {
 		if got := server.notModified.Load() - before; got < 2 {
 			return fmt.Errorf("%d times", got)
 		}
@@ -155,7 +156,7 @@ func TestAListOverHTTPS(t *testing.T) {
 
 	// The server fails: an alarm, and nothing else changes.
 	server.broken.Store(true)
-	eventually(t, "the failing server raises an alarm", func() error {
+	await.Nil(t, "the failing server raises an alarm", func() error {
 		return atLeast(r.metrics(), `cordon_list_updates_total{list="national",result="refused"}`, 1)
 	})
 	if err := w.blocked(w.ask("images.example", dns.TypeA), "minors"); err != nil {

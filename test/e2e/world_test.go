@@ -13,6 +13,7 @@ import (
 
 	"cordon/audit/tlog"
 	"cordon/signing"
+	"cordon/test/await"
 )
 
 // world is a resolver's operator, the authorities that it follows and the
@@ -302,13 +303,13 @@ func (r *resolver) metrics() metrics { r.t.Helper(); return scrape(r.t, r.w.reso
 // follows once the list is stored.
 func (r *resolver) enforces(list string, serial uint64) {
 	r.t.Helper()
-	eventually(r.t, fmt.Sprintf("list %s has serial %d in force", list, serial), func() error {
+	await.Nil(r.t, fmt.Sprintf("list %s has serial %d in force", list, serial), func() error {
 		if got := r.metrics()[fmt.Sprintf("cordon_list_serial{list=%q}", list)]; got != float64(serial) {
 			return fmt.Errorf("it is %v", got)
 		}
 		return nil
 	})
-	eventually(r.t, fmt.Sprintf("the block log holds serial %d of list %s", serial, list), func() error {
+	await.Nil(r.t, fmt.Sprintf("the block log holds serial %d of list %s", serial, list), func() error {
 		var last uint64
 		for _, applied := range r.w.applied() {
 			if applied.List == list {

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"cordon/blocklist"
+	"cordon/test/await"
 	"cordon/test/lab"
 	"cordon/test/stage"
 )
@@ -64,7 +65,7 @@ func fail(err error) int {
 
 // patience bounds how long a test waits for another process. It is far more than any
 // of it takes: running into it is that process's failure, not the machine's.
-const patience = 60 * time.Second
+const patience = await.Patience
 
 // fleet is a laboratory internet, a list, and a cordon that enforces it and gives it
 // onwards.
@@ -293,22 +294,6 @@ func (f *fleet) start(name string, command ...string) *process {
 		}
 	})
 	return p
-}
-
-// eventually waits until check gives nil, and fails with what it said last.
-func (f *fleet) eventually(what string, check func() error) {
-	f.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			f.t.Fatalf("%s: not within %v: %v", what, patience, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }
 
 var errNotYet = errors.New("not yet")

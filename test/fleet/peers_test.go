@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cordon/test/await"
 )
 
 // peer is a resolver of another make.
@@ -254,7 +256,7 @@ func (f *fleet) firstLine() string {
 
 func (f *fleet) waitForFile() {
 	f.t.Helper()
-	f.eventually("the policy zone's file", func() error {
+	await.Nil(f.t, "the policy zone's file", func() error {
 		if f.firstLine() == "" {
 			return errNotYet
 		}

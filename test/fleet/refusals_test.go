@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"cordon/test/await"
+
 	"github.com/miekg/dns"
 )
 
@@ -51,7 +53,7 @@ func (f *fleet) fetch(server netip.AddrPort, from, key, algorithm, secret string
 // ways in which lists have leaked.
 func TestTheListLeavesToPeersAlone(t *testing.T) {
 	f := newFleet(t, entries(1)...)
-	f.eventually("a transfer", func() error {
+	await.Nil(f.t, "a transfer", func() error {
 		_, err := f.fetch(f.primary, "127.0.0.1", "bind.", dns.HmacSHA256, bindSecret)
 		return err
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"cordon/blocklist"
+	"cordon/test/await"
 )
 
 // members: of each kind of entry there are so many.
@@ -150,10 +151,10 @@ const (
 func TestFourMakesGiveTheSameVerdicts(t *testing.T) {
 	needPeers(t)
 	f := newFleet(t, entries(1)...)
-	f.eventually("cordon", func() error { return f.says(f.cordon, "www.nest3.fleet.", terror) })
+	await.Nil(f.t, "cordon", func() error { return f.says(f.cordon, "www.nest3.fleet.", terror) })
 	peers := f.startPeers()
 	for _, p := range peers {
-		f.eventually(p.name+" enforces the list", func() error { return f.says(p.at, "www.nest3.fleet.", terror) })
+		await.Nil(f.t, p.name+" enforces the list", func() error { return f.says(p.at, "www.nest3.fleet.", terror) })
 	}
 
 	all := questions(1000)
@@ -258,7 +259,7 @@ func TestTheManualSaysWhatIsTested(t *testing.T) {
 // peer is given.
 func TestTheExportIsTheZoneThatPeersFetch(t *testing.T) {
 	f := newFleet(t, entries(1)...)
-	f.eventually("a transfer", func() error {
+	await.Nil(f.t, "a transfer", func() error {
 		_, err := f.fetch(f.primary, "127.0.0.1", "bind.", dns.HmacSHA256, bindSecret)
 		return err
 	})
